@@ -1,0 +1,125 @@
+"""Gel mechanics: from what a rigid object overlaps to the surface that the camera sees.
+
+Legend: B images, H rows, W columns; lengths in m, positive into the gel.
+
+Every operation is elementwise (slices, sums, maxima), never a matrix product or a library convolution, so that a
+result depends on nothing but its own image: a batch equals its single images bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["gel_surface", "surface_slope"]
+
+# Sweeps of the relaxation on the coarsest grid and on each finer one, and the finest pitch (as a part of the spread
+# length) that is relaxed at all; below it the coarser solution is only interpolated. Chosen against a converged solution:
+# see tests/sensors/test_gel.py.
+_SWEEPS_COARSEST = 6
+_SWEEPS = 2
+_FINEST_RELAXED = 0.2
+# Standard deviation of the blur by the skin and the camera, m. One pixel of the GelSight Mini.
+_SKIN_BLUR = 5.9e-5
+
+
+def gel_surface(indentation: Tensor, *, pixel_pitch: float, spread_length: float) -> Tensor:
+    """Find the gel's surface under rigid objects.
+
+    Where an object touches, the gel follows it; elsewhere the surface is that of a membrane on an elastic layer over an
+    obstacle, `h >= indentation` and `h = spread_length² ∇²h` beside the contact: it leaves a contact without a kink and
+    decays over `spread_length`. The deepest point stays the deepest. It is solved by projected Jacobi sweeps from coarse
+    to fine grids.
+
+    Args:
+        indentation: Overlap of the rigid object with the flat gel, in m; negative means no overlap. Shape (B, H, W).
+        pixel_pitch: Side of one pixel, in m.
+        spread_length: Decay length of the dent around a contact, in m.
+
+    Returns:
+        Height map, in m, positive into the gel. Shape (B, H, W).
+
+    Source: K. L. Johnson, Contact Mechanics (1985), section 4.3, for a layer as an elastic foundation, with a tension
+    added; the coarse-to-fine order, with the contact restored at each level, follows Taxim (Si & Yuan, RA-L 2022).
+    """
+    rows, columns = indentation.shape[-2:]
+    # Coarsen while a cell stays below the spread length and the grid keeps 4 cells.
+    levels = max(0, math.floor(math.log2(spread_length / pixel_pitch)))
+    levels = min(levels, math.floor(math.log2(min(rows, columns) / 4)))
+    block = 2**levels
+    padded = (0, -columns % block, 0, -rows % block)
+    obstacles = [indentation.clamp_min(0.0)]
+    if any(padded):
+        obstacles[0] = F.pad(obstacles[0], padded, mode="replicate")
+    for _ in range(levels):
+        obstacles.append(_halve(obstacles[-1]))
+
+    surface = obstacles[levels]
+    for level in range(levels, -1, -1):
+        pitch = pixel_pitch * 2**level
+        if level < levels:
+            surface = torch.maximum(obstacles[level], _double(surface))
+        if level == levels or pitch >= _FINEST_RELAXED * spread_length:
+            # Fixed point of h = gain * blur(h): the [1, 2, 1] blur adds pitch²/4 ∇²h.
+            gain = 1.0 / (1.0 + (0.5 * pitch / spread_length) ** 2)
+            for _ in range(_SWEEPS_COARSEST if level == levels else _SWEEPS):
+                surface = torch.maximum(obstacles[level], _blur(surface, passes=1).mul_(gain))
+    surface = surface[..., :rows, :columns]
+    # Each [1, 2, 1] pass has a variance of half a pixel².
+    passes = round(2.0 * (_SKIN_BLUR / pixel_pitch) ** 2)
+    return _blur(surface, passes=passes) if passes else surface
+
+
+def surface_slope(height_map: Tensor, *, pixel_pitch: float) -> tuple[Tensor, Tensor]:
+    """Differentiate a height map by central differences.
+
+    Args:
+        height_map: In m. Shape (B, H, W).
+        pixel_pitch: Side of one pixel, in m.
+
+    Returns:
+        Slope along rows and slope along columns, without unit. Shapes (B, H, W).
+    """
+    padded = F.pad(height_map, (1, 1, 1, 1), mode="replicate")
+    scale = 0.5 / pixel_pitch
+    slope_row = (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]).mul_(scale)
+    slope_column = (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]).mul_(scale)
+    return slope_row, slope_column
+
+
+def _blur(x: Tensor, *, passes: int) -> Tensor:
+    """Blur by [1, 2, 1]/4 along both axes, `passes` times; borders repeat the last value."""
+    x = F.pad(x, (passes,) * 4, mode="replicate")
+    for _ in range(2 * passes):
+        x = x[..., 1:] + x[..., :-1]
+    for _ in range(2 * passes):
+        x = x[:, 1:] + x[:, :-1]
+    return x.mul_(1.0 / 16**passes)
+
+
+def _halve(x: Tensor) -> Tensor:
+    """Reduce blocks of 2 x 2 to the middle between mean and maximum: the mean alone lowers small and sharp objects."""
+    a, b = x[:, 0::2], x[:, 1::2]
+    mean, highest = a + b, torch.maximum(a, b)
+    mean = (mean[..., 0::2] + mean[..., 1::2]).mul_(0.125)
+    return mean.add_(torch.maximum(highest[..., 0::2], highest[..., 1::2]).mul_(0.5))
+
+
+def _double(x: Tensor) -> Tensor:
+    """Double both axes with weights 1/4, 3/4: one step of quadratic B-spline subdivision."""
+    batch, rows, columns = x.shape
+    x = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    near = x[:, 1:-1] * 0.75
+    tall = torch.empty(batch, 2 * rows, columns + 2, dtype=x.dtype, device=x.device)
+    quarter = x * 0.25
+    torch.add(near, quarter[:, :-2], out=tall[:, 0::2])
+    torch.add(near, quarter[:, 2:], out=tall[:, 1::2])
+    near = tall[..., 1:-1] * 0.75
+    quarter = tall * 0.25
+    wide = torch.empty(batch, 2 * rows, 2 * columns, dtype=x.dtype, device=x.device)
+    torch.add(near, quarter[..., :-2], out=wide[..., 0::2])
+    torch.add(near, quarter[..., 2:], out=wide[..., 1::2])
+    return wide

@@ -1,0 +1,133 @@
+"""Slope to colour: the calibration's table, looked up once per pixel.
+
+Legend: B images, H rows, W columns, N nodes of the calibration's table, M nodes of the refined table.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vtt.errors import ConfigError
+from vtt_sensors.calibration import Calibration
+
+__all__ = ["ColourTable", "Light", "light_table", "rest_image"]
+
+# Nodes per axis of the refined table. At the GelSight Mini's steepest response neighbouring nodes differ by less than
+# three grey levels, so no steps show; the table takes 2 MB.
+_NODES = 513
+
+
+class ColourTable:
+    """Turns slopes into pictures: rest image plus the change that a slope makes.
+
+    All three channels are packed into one 64-bit word (four 16-bit integers), so that a pixel costs one look-up.
+
+    Args:
+        calibration: Table and rest image.
+        image_shape: Rows and columns of the pictures.
+        device: Where to compute.
+    """
+
+    def __init__(self, calibration: Calibration, *, image_shape: tuple[int, int], device: torch.device) -> None:
+        table = torch.from_numpy(calibration.table.copy()).permute(2, 0, 1)[None]
+        fine = F.interpolate(table, size=(_NODES, _NODES), mode="bicubic", align_corners=True)[0]
+        fine = fine - fine[:, _NODES // 2, _NODES // 2, None, None]  # (3, M, M); zero slope stays zero
+        words = torch.zeros(_NODES, _NODES, 4, dtype=torch.int16)
+        words[..., :3] = fine.round().clamp(-255, 255).permute(1, 2, 0).to(torch.int16)
+        self._table = words.view(torch.int64).flatten().to(device)  # (M * M,)
+        self._nodes_per_slope = (_NODES // 2) / calibration.slope_max
+        rest = torch.zeros(*image_shape, 4, dtype=torch.int16)
+        rest[..., :3] = torch.from_numpy(rest_image(calibration, image_shape)).to(torch.int16)
+        self._rest = rest.to(device)  # (H, W, 4)
+
+    def __call__(self, slope_row: Tensor, slope_column: Tensor) -> Tensor:
+        """Return pictures.
+
+        Args:
+            slope_row: Slope along rows. Shape (B, H, W). Overwritten.
+            slope_column: Slope along columns. Shape (B, H, W). Overwritten.
+
+        Returns:
+            uint8 pictures. Shape (B, H, W, 3).
+        """
+        border = _NODES // 2
+        row = slope_row.mul_(self._nodes_per_slope).clamp_(-border, border).round_()
+        column = slope_column.mul_(self._nodes_per_slope).clamp_(-border, border).round_()
+        # Exact in float32: the index stays below 2^24.
+        index = row.mul_(_NODES).add_(column).add_(border * (_NODES + 1)).to(torch.int32)
+        change = self._table.index_select(0, index.flatten()).view(torch.int16)
+        image = change.view(*index.shape, 4).add_(self._rest).clamp_(0, 255).to(torch.uint8)
+        picture = torch.empty(*index.shape, 3, dtype=torch.uint8, device=image.device)
+        for channel in range(3):  # strided copies per channel are twice as fast as copying [..., :3]
+            picture[..., channel].copy_(image[..., channel])
+        return picture
+
+
+def rest_image(calibration: Calibration, image_shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resample a calibration's rest image.
+
+    Returns:
+        uint8 picture of the untouched gel. Shape (H, W, 3).
+    """
+    rest = np.asarray(calibration.rest_image)
+    if rest.shape[:2] != tuple(image_shape):
+        shrinks = rest.shape[0] > image_shape[0]
+        rest = cv2.resize(rest, image_shape[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return np.clip(np.rint(rest), 0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Light:
+    """One light beside the gel.
+
+    Attributes:
+        azimuth: Direction in the picture from which it shines: 0 is the direction of growing columns, pi/2 of growing
+            rows. In rad.
+        elevation: Angle over the gel at which it arrives, in rad.
+        level: Brightness that it gives to the untouched gel, in grey levels (R, G, B).
+    """
+
+    azimuth: float
+    elevation: float
+    level: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.elevation < math.pi / 2:
+            raise ConfigError(f"elevation must lie between 0 and pi/2 rad, got {self.elevation}.")
+
+
+def light_table(lights: tuple[Light, ...], *, slope_max: float, nodes: int = 65) -> NDArray[np.float32]:
+    """Compute a slope-to-colour table from light geometry, for a matt skin without interreflection.
+
+    With the height map positive towards the camera, skin whose height grows by g per metre away from the light reflects
+    `(sin e + g cos e) / (sin e sqrt(1 + |slope|^2))` of what the untouched skin reflects, not less than nothing.
+
+    Args:
+        lights: Lights beside the gel.
+        slope_max: Slope at the table's border.
+        nodes: Nodes per axis, odd.
+
+    Returns:
+        Change of colour in grey levels. Shape (nodes, nodes, 3).
+
+    Source: Lambert's law, as in the Phong-model GelSight simulation of Gomes et al. (RA-L 2021) without its ambient and
+    specular terms.
+    """
+    slope = np.linspace(-slope_max, slope_max, nodes)
+    slope_row, slope_column = np.meshgrid(slope, slope, indexing="ij")
+    table = np.zeros((nodes, nodes, 3))
+    for light in lights:
+        away = -(slope_row * math.sin(light.azimuth) + slope_column * math.cos(light.azimuth))
+        shade = np.maximum(math.sin(light.elevation) + away * math.cos(light.elevation), 0.0)
+        shade /= math.sin(light.elevation) * np.sqrt(1.0 + slope_row**2 + slope_column**2)
+        table += (shade - 1.0)[..., None] * np.array(light.level)
+    table[nodes // 2, nodes // 2] = 0.0
+    return table.astype(np.float32)

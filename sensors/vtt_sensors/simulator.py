@@ -1,0 +1,108 @@
+"""The simulated sensor: indentation in, tactile images, height maps and force fields out.
+
+Legend: B images, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from vtt.errors import ShapeError
+from vtt_sensors.calibration import Calibration, get_calibration
+from vtt_sensors.gel import gel_surface, surface_slope
+from vtt_sensors.optics import ColourTable, rest_image
+from vtt_sensors.spec import SensorSpec, get_spec
+
+__all__ = ["TactileSimulator"]
+
+# Pixels computed at once: on a CPU a few intermediate maps of this size stay in the second-level cache.
+_CPU_PIXELS = 80_000
+_GPU_PIXELS = 40_000_000
+
+
+class TactileSimulator:
+    """Simulates one kind of optical tactile sensor for a batch of contacts, on any device.
+
+    An untouched gel gives the rest image exactly, and an image does not depend on the others in its batch.
+
+    Args:
+        spec: The sensor, or the name of a built-in one.
+        calibration: How slope becomes colour. Default: the one that comes with the sensor.
+        image_shape: Rows and columns of the pictures, of the sensor's aspect. Default: its native ones.
+        device: Where to compute.
+
+    Attributes:
+        spec: The sensor at the simulated resolution.
+        calibration: The calibration in use.
+        rest_image: Picture of the untouched gel, uint8. Shape (H, W, 3).
+
+    Example:
+        >>> simulator = TactileSimulator("gelsight_mini", image_shape=(48, 64))
+        >>> indentation = torch.full((2, 48, 64), -1.0)
+        >>> indentation[1, 20:28, 30:40] = 5e-4
+        >>> image = simulator.render(indentation)
+        >>> image.shape, bool((image[0] == simulator.rest_image).all()), bool((image[1] == simulator.rest_image).all())
+        (torch.Size([2, 48, 64, 3]), True, False)
+    """
+
+    def __init__(
+        self,
+        spec: SensorSpec | str,
+        calibration: Calibration | None = None,
+        *,
+        image_shape: tuple[int, int] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        spec = get_spec(spec) if isinstance(spec, str) else spec
+        self.spec = spec if image_shape is None else spec.at(*image_shape)
+        self.calibration = get_calibration(spec.name) if calibration is None else calibration
+        self.device = torch.device(device)
+        self.rest_image = torch.from_numpy(rest_image(self.calibration, self.spec.image_shape)).to(self.device)
+        self._colour = ColourTable(self.calibration, image_shape=self.spec.image_shape, device=self.device)
+
+    def render(self, indentation: Tensor) -> Tensor:
+        """Simulate tactile images.
+
+        Args:
+            indentation: Overlap of rigid objects with the flat gel at each pixel, in m; zero or negative where there is
+                none. Shape (B, H, W).
+
+        Returns:
+            uint8 tactile images. Shape (B, H, W, 3).
+        """
+        batch = self._prepare(indentation)
+        touched = (batch.amax(dim=(1, 2)) > 0.0).nonzero().flatten()
+        if len(touched) == len(batch):
+            return self._in_chunks(self._shade, batch)
+        image = self.rest_image.repeat(len(batch), 1, 1, 1)
+        if len(touched):
+            image[touched] = self._in_chunks(self._shade, batch[touched])
+        return image
+
+    def height_map(self, indentation: Tensor) -> Tensor:
+        """Find the gel's surface, in m, positive into the gel. Shapes (B, H, W) to (B, H, W)."""
+        return self._in_chunks(self._surface, self._prepare(indentation))
+
+    def _surface(self, indentation: Tensor) -> Tensor:
+        return gel_surface(indentation, pixel_pitch=self.spec.pixel_pitch, spread_length=self.spec.spread_length)
+
+    def _shade(self, indentation: Tensor) -> Tensor:
+        return self._colour(*surface_slope(self._surface(indentation), pixel_pitch=self.spec.pixel_pitch))
+
+    def _prepare(self, indentation: Tensor) -> Tensor:
+        if indentation.ndim != 3 or tuple(indentation.shape[1:]) != self.spec.image_shape:
+            raise ShapeError(
+                f"indentation must have shape (B, {self.spec.image_shape[0]}, {self.spec.image_shape[1]}), "
+                f"got {tuple(indentation.shape)}."
+            )
+        return indentation.to(self.device, torch.float32)
+
+    def _in_chunks(self, function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
+        pixels = _CPU_PIXELS if self.device.type == "cpu" else _GPU_PIXELS
+        size = max(1, pixels // (batch.shape[1] * batch.shape[2]))
+        if len(batch) <= size:
+            return function(batch)
+        return torch.cat([function(part) for part in batch.split(size)])
