@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import errno
 import io
 import itertools
 import logging
@@ -25,6 +24,7 @@ from typing import Any, TypeVar, overload
 
 import vtt
 from vtt.errors import ConfigError, DependencyError, MissingError, VttError
+from vtt.files import is_disk_full
 
 __all__ = ["main", "parse", "run"]
 
@@ -246,14 +246,14 @@ def _source(module: str) -> Path:
 def _sentence(error: Exception) -> str | None:
     """Put a foreseen failure into one sentence; None for one that nobody foresaw."""
     for cause in _causes(error):
-        full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
-        # Libraries that write from native code report the same in words.
-        if full or "No space left on device" in str(cause):
+        # Libraries that write from native code say the same in words.
+        if is_disk_full(cause) or "No space left on device" in str(cause):
+            reason = getattr(cause, "strerror", None) or "No space left on device"
             named = getattr(cause, "filename", None)
             where = f" while writing '{named}'" if named else ""
             return (
-                f"The disk is full{where}. Everything committed before is intact. "
-                "Free some space, or write to another disk, and run the same command again."
+                f"{reason}{where}. Everything committed before is intact. "
+                "Make room, or write to another disk, and run the same command again."
             )
     if isinstance(error, VttError):
         return " ".join(str(error).split())
