@@ -1,0 +1,108 @@
+"""Build the wheel and the sdist, install each into an empty environment, and use what a user would use.
+
+TORCH in the environment names the torch to install beside them, as in the Makefile.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import tomllib
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+FOLDERS = [Path(folder) for folder in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]]
+COMMANDS = sorted(PROJECT["project"]["entry-points"]["vtt.commands"])
+HELP_SECONDS = 0.5
+
+IMPORT_ALL = """
+import importlib, importlib.metadata, pathlib, sys
+for package in sys.argv[1:]:
+    module = importlib.import_module(package)
+    assert module.__file__.startswith(sys.prefix), f"{package} comes from {module.__file__}"
+    assert (pathlib.Path(module.__file__).parent / "py.typed").is_file(), f"{package} has no py.typed"
+import vtt
+assert vtt.__version__ == importlib.metadata.version("vtt-stack"), vtt.__version__
+"""
+
+
+def main() -> None:
+    """Build, look inside, install, use."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        subprocess.run(
+            [sys.executable, "-m", "build", "--outdir", folder / "dist", ROOT], check=True, stdout=subprocess.DEVNULL
+        )
+        (wheel,) = folder.glob("dist/*.whl")
+        (sdist,) = folder.glob("dist/*.tar.gz")
+        check_contents(wheel, sdist)
+        for artefact in (wheel, sdist):
+            use(artefact, folder / artefact.name.replace(".", "_"))
+    print("smoke test passed")
+
+
+def check_contents(wheel: Path, sdist: Path) -> None:
+    """Check that the wheel holds the packages with their data and nothing else, and the sdist the sources."""
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    expected = {
+        str(path.relative_to(ROOT / folder.parent))
+        for folder in FOLDERS
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    found = {file for file in inside if ".dist-info/" not in file}
+    require(found == expected, f"{wheel.name} differs from the sources in {sorted(found ^ expected)}")
+    require(any(file.endswith("licenses/LICENSE") for file in inside), f"{wheel.name} lacks the license")
+    with tarfile.open(sdist) as archive:
+        sources = {file.split("/", 1)[1] for file in archive.getnames() if "/" in file}
+    for file in ("LICENSE", "README.md", "pyproject.toml", "Makefile", "tests/test_architecture.py"):
+        require(file in sources, f"{sdist.name} lacks {file}")
+
+
+def use(artefact: Path, environment: Path) -> None:
+    """Install into an empty environment; import every package and show every command's help."""
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    # Not compiled: most of it is never imported here.
+    install = [environment / "bin/python", "-m", "pip", "install", "--quiet", "--no-compile"]
+    subprocess.run([*install, *os.environ.get("TORCH", "").split(), artefact], check=True)
+    packages = [folder.name for folder in FOLDERS]
+    # Elsewhere, so that nothing of the repository is importable.
+    run = {"cwd": environment, "check": True}
+    subprocess.run([environment / "bin/python", "-I", "-c", IMPORT_ALL, *packages], **run)
+    vtt = environment / "bin/vtt"
+    listed = subprocess.run([vtt, "--help"], capture_output=True, text=True, **run).stdout
+    require("(unavailable" not in listed, f"a command of {artefact.name} is unavailable:\n{listed}")
+    for command in ([], *([name] for name in COMMANDS)):
+        seconds = min(timed([vtt, *command, "--help"], environment) for _ in range(4))
+        words = " ".join(["vtt", *command, "--help"])
+        require(seconds < HELP_SECONDS, f"{words} must return in {HELP_SECONDS} s, took {seconds:.2f} s")
+        print(f"{words}: {seconds:.2f} s")
+    print(f"{artefact.name}: installed and used in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def timed(command: list[str | Path], folder: Path) -> float:
+    """Run a command; return its seconds, those of the processor where the machine was busy with others."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.monotonic()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder)
+    wall = time.monotonic() - started
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return min(wall, now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime)
+
+
+def require(fact: bool, failure: str) -> None:
+    """End the smoke test unless the fact holds."""
+    if not fact:
+        sys.exit(f"smoke test failed: {failure}")
+
+
+if __name__ == "__main__":
+    main()
