@@ -71,14 +71,14 @@ def use(artefact: Path, environment: Path) -> None:
     started = time.monotonic()
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     # Not compiled: most of it is never imported here.
-    install = [environment / "bin/python", "-m", "pip", "install", "--quiet", "--no-compile"]
+    install = [environment / "bin/python", "-m", "pip", "install", "-qq", "--no-compile"]
     subprocess.run([*install, *os.environ.get("TORCH", "").split(), artefact], check=True)
     packages = [folder.name for folder in FOLDERS]
     # Elsewhere, so that nothing of the repository is importable.
     run = {"cwd": environment, "check": True}
     subprocess.run([environment / "bin/python", "-I", "-c", IMPORT_ALL, *packages], **run)
     vtt = environment / "bin/vtt"
-    listed = subprocess.run([vtt, "--help"], capture_output=True, text=True, **run).stdout
+    listed = subprocess.run([vtt, "--help"], stdout=subprocess.PIPE, text=True, **run).stdout
     require("(unavailable" not in listed, f"a command of {artefact.name} is unavailable:\n{listed}")
     for command in ([], *([name] for name in COMMANDS)):
         seconds = min(timed([vtt, *command, "--help"], environment) for _ in range(4))
