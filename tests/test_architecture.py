@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import importlib
 import json
 import subprocess
@@ -51,6 +52,11 @@ def test_all_is_what_a_module_offers(name):
     assert len(offered) == len(set(offered))
     assert [missing for missing in offered if not hasattr(module, missing)] == []
     assert public_names(SOURCES[name].read_text(encoding="utf-8")) <= set(offered)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_examples_in_docstrings_hold(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
