@@ -155,7 +155,9 @@ def _refuse_unknown(
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(page), contextlib.redirect_stderr(page):
         attempt([*chosen, "--help"])
     usage = re.sub(r"\[.*?\]", "", page.getvalue().split("\n\n")[0], flags=re.DOTALL)
-    subcommands = [name for group in re.findall(r"\{(.*?)\}(?!\|)", usage, re.DOTALL) for name in re.split(r"[,\s]+", group)]
+    subcommands = [
+        name for group in re.findall(r"\{(.*?)\}(?!\|)", usage, re.DOTALL) for name in re.split(r"[,\s]+", group)
+    ]
     if chosen and subcommands and not set(chosen) & set(subcommands):
         hint = _nearest(chosen[0], subcommands)
         raise ConfigError(f"Unknown argument '{chosen[0]}'.{hint} Available: {', '.join(subcommands)}.") from None
