@@ -1,0 +1,358 @@
+"""The batched environment that every skin wraps: seeds, control steps, observations.
+
+Legend: B environments, n of them, A action size, rows x columns taxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import mujoco
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from vtt.errors import ConfigError, ShapeError, StateError
+from vtt.streams import StreamSpec
+from vtt_envs.camera import RendererKind, add_camera, make_renderer
+from vtt_envs.engine import Engine
+from vtt_envs.observations import CAMERAS, FORCES, PADS, keys_of
+from vtt_envs.robots import FINGERS
+from vtt_envs.task import Task, rotate_back
+from vtt_sensors.calibration import Calibration, get_calibration
+from vtt_sensors.contact_force import spread_contact_force
+from vtt_sensors.simulator import TactileSimulator
+from vtt_sensors.spec import get_spec
+
+if TYPE_CHECKING:
+    from vtt_envs.camera import Renderer
+
+__all__ = ["BatchedEnv", "Step"]
+
+_GRAVITY = 9.81  # m/s^2
+_SETTLE_STEPS = 50  # physics steps after a reset in which the grip comes to rest
+_FORCE_POOL = 4  # taxels per side of one cell of the force field
+_PROPRIOCEPTION = (
+    *(f"tool_position_{a}" for a in "xyz"),
+    *(f"tool_quat_{a}" for a in "wxyz"),
+    *(f"tool_velocity_{a}" for a in "xyz"),
+    *(f"tool_angular_velocity_{a}" for a in "xyz"),
+    "gripper_opening",
+)
+_CONTACTS = (*FINGERS, "object")
+
+
+class Step(NamedTuple):
+    """What a control step gives.
+
+    Attributes:
+        reward: Shape (B,).
+        terminated: Whether the episode ended in success. Shape (B,).
+        truncated: Whether it reached the horizon. Shape (B,).
+        success: Shape (B,).
+    """
+
+    reward: NDArray[np.float64]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    success: NDArray[np.bool_]
+
+
+class BatchedEnv:
+    """Many copies of one task, stepped together, without resets of their own.
+
+    An environment that has ended stands still until it is reset. The same seed gives the same episode at any batch
+    size and number of threads.
+
+    | key | dtype, shape | meaning |
+    |---|---|---|
+    | `proprioception` | float32 (14,) | tool position [m] and quaternion wxyz in the base frame, twist [m/s, rad/s] in the tool frame, gripper opening [m] |
+    | `goal` | float32 (k,) | what is known of the target, with noise, in the tool frame; names in `stream_specs` |
+    | `tactile_left`, `tactile_right` | uint8 (48, 64, 3) | GelSight Mini images at a fifth of their native 240x320 |
+    | `force_left`, `force_right` | float32 (12, 16, 3) | normal, shear along columns, shear along rows; N per cell |
+    | `wrench` | float32 (6,) | force [N] and torque [N m] of the surroundings on the tool, tool frame, weight compensated |
+    | `camera_front` | uint8 (64, 64, 3) | fixed camera |
+    | `privileged` | float32 (m,) | state of the objects |
+
+    Args:
+        task: What to do, with which robot.
+        num_envs: Number of environments B.
+        observation: A word of `vtt_envs.observations.WORDS`.
+        num_threads: Physics threads; 0 takes all cores.
+        device: Torch device of the touch simulation.
+        renderer: How camera images are made; see `vtt_envs.camera`.
+        calibration: Optics of the pads' sensors; None is the shipped GelSight Mini calibration.
+
+    Raises:
+        MissingError: If there is no such observation word.
+        ConfigError: If `num_envs` is not positive.
+        DependencyError: If a camera is observed by OpenGL on a machine without a context.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        num_envs: int = 1,
+        observation: str = "tactile",
+        num_threads: int = 0,
+        device: str = "cpu",
+        renderer: RendererKind = "gl",
+        calibration: Calibration | None = None,
+    ) -> None:
+        self.keys = keys_of(observation)
+        if num_envs < 1:
+            raise ConfigError(f"num_envs must be at least 1, got {num_envs}.")
+        self.task = task
+        self.num_envs = num_envs
+        self.control_dt = task.substeps * task.physics_dt
+        self.horizon = task.horizon
+        task.robot.touch = any(key in self.keys for key in (*PADS, *FORCES))
+        spec = self._build(task)
+        self.engine = Engine(spec.compile(), num_envs=num_envs, num_threads=num_threads)
+        task.robot.bind(self.engine.model)
+        task.bind(self.engine)
+        self._taxels = task.robot.pad.taxels
+        self.sensor = get_spec("gelsight_mini")
+        self.calibration = calibration or get_calibration(self.sensor.name)
+        self._simulator = None
+        if any(key in self.keys for key in PADS):
+            self._simulator = TactileSimulator(self.sensor, self.calibration, image_shape=self._taxels, device=device)
+        self._renderer: Renderer | None = None
+        self._renderer_kind: RendererKind = renderer
+        if any(key in self.keys for key in CAMERAS):
+            self._renderer = make_renderer(renderer, self.engine, size=64)
+        self.action_space = spaces.Box(-1.0, 1.0, (task.robot.action_size,), np.float32)
+        self.steps = np.zeros(num_envs, dtype=np.int64)
+        self.done = np.ones(num_envs, dtype=bool)
+        self._started = False
+        self._observation = {
+            key: np.zeros((num_envs, *s.shape), dtype=s.dtype) for key, s in self.stream_specs().items()
+        }
+        self.observation_space = spaces.Dict({key: _space(s) for key, s in self.stream_specs().items()})
+
+    @staticmethod
+    def _build(task: Task) -> mujoco.MjSpec:
+        spec = mujoco.MjSpec()
+        spec.option.timestep = task.physics_dt
+        spec.option.gravity = [0, 0, -_GRAVITY]
+        spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+        # Elliptic cones with a stiff tangent keep a grasped object from creeping through the fingers.
+        spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+        spec.option.impratio = 50
+        floor = spec.worldbody.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[1, 1, 0.1])
+        floor.contype, floor.conaffinity, floor.rgba = 4, 4, [0.55, 0.55, 0.52, 1]
+        task.robot.add_to(spec)
+        task.build(spec)
+        add_camera(spec, task.camera)
+        for name, first, second in [
+            *((f"contact_{f}", f"finger_{f}", task.objects[0]) for f in FINGERS),
+            ("contact_object", task.objects[0], task.surroundings[0]),
+        ]:
+            spec.add_sensor(
+                name=name,
+                type=mujoco.mjtSensor.mjSENS_CONTACT,
+                objtype=mujoco.mjtObj.mjOBJ_BODY,
+                objname=first,
+                reftype=mujoco.mjtObj.mjOBJ_BODY,
+                refname=second,
+                intprm=[7, 3, 1],  # found, force, torque; summed over all contacts, in the world frame
+            )
+        return spec
+
+    def stream_specs(self) -> dict[str, StreamSpec]:
+        """Describe every observation as a stream of an episode store."""
+        rate = 1 / self.control_dt
+        rows, columns = self._taxels
+        cells = (rows // _FORCE_POOL, columns // _FORCE_POOL, 3)
+        name, digest = self.sensor.name, self.calibration.hash
+        specs = {
+            "proprioception": StreamSpec(
+                "vector", (14,), "float32", "m, 1, m/s, rad/s, m", rate, names=_PROPRIOCEPTION
+            ),
+            "goal": StreamSpec(
+                "vector", (len(self.task.goal_names),), "float32", "m, 1", rate, names=self.task.goal_names
+            ),
+            **{key: StreamSpec("image", (64, 64, 3), "uint8", "1", rate) for key in CAMERAS},
+            **{key: StreamSpec("tactile_image", (rows, columns, 3), "uint8", "1", rate, name, digest) for key in PADS},
+            **{key: StreamSpec("force_grid", cells, "float32", "N", rate, sensor=self.sensor.name) for key in FORCES},
+            "wrench": StreamSpec("vector", (6,), "float32", "N, N m", rate),
+            "privileged": StreamSpec(
+                "vector", (len(self.task.privileged_names),), "float32", "m, 1", rate, names=self.task.privileged_names
+            ),
+        }
+        return {key: specs[key] for key in self.keys}
+
+    def rest_images(self) -> dict[str, NDArray[np.uint8]]:
+        """Return the images of the untouched gels, by key. Shapes (rows, columns, 3)."""
+        if self._simulator is None:
+            return {}
+        return {key: self._simulator.rest_image.cpu().numpy() for key in PADS}
+
+    def reset(self, seeds: Sequence[int], *, ids: NDArray[np.intp] | None = None) -> dict[str, NDArray]:
+        """Start new episodes.
+
+        Args:
+            seeds: One seed for each of `ids`. Shape (n,).
+            ids: The environments to reset, or None for all.
+
+        Returns:
+            The observation of all environments; arrays are reused by the next call. Shapes (B, ...).
+        """
+        ids = np.arange(self.num_envs) if ids is None else np.asarray(ids)
+        if len(seeds) != len(ids):
+            raise ShapeError(f"seeds must have one entry for each of {len(ids)} environments, got {len(seeds)}.")
+        if len(ids):
+            self.engine.reset(ids)
+            self.task.reset(self.engine, ids, [np.random.default_rng(seed) for seed in seeds])
+            self._control(ids, np.zeros((len(ids), task_size(self)), dtype=np.float32))
+            self.engine.step(_SETTLE_STEPS, ids=ids)
+            self.engine.forward(ids=ids)
+            self.steps[ids] = 0
+            self.done[ids] = False
+            self._update(ids)
+        self._started = True
+        return self._observation
+
+    def step(self, action: NDArray[np.floating]) -> Step:
+        """Advance every running environment by one control step; read `observation` afterwards.
+
+        Args:
+            action: In [-1, 1]; values outside are clipped. Shape (B, A).
+
+        Raises:
+            ShapeError: If `action` has another shape or holds NaN.
+            StateError: If no episode was started.
+        """
+        if not self._started:
+            raise StateError("step needs reset to be called first.")
+        action = np.asarray(action)
+        if action.shape != (self.num_envs, task_size(self)):
+            raise ShapeError(f"action must have shape {(self.num_envs, task_size(self))}, got {action.shape}.")
+        if np.isnan(action).any():
+            raise ShapeError("action must be a number in [-1, 1], got NaN.")
+        running = np.flatnonzero(~self.done)
+        success = np.zeros(self.num_envs, dtype=bool)
+        reward = np.zeros(self.num_envs)
+        if len(running):
+            self._control(running, np.clip(action[running], -1, 1))
+            self.engine.step(self.task.substeps, ids=running)
+            self.engine.forward(ids=running)
+            self.steps[running] += 1
+            self._update(running)
+            success[running] = self.task.success(self.engine)[running]
+            reward[running] = self.task.reward(self.engine, success)[running]
+        truncated = ~self.done & ~success & (self.steps >= self.horizon)
+        self.done |= success | truncated
+        return Step(reward, success, truncated, success)
+
+    @property
+    def observation(self) -> dict[str, NDArray]:
+        """Latest observation of all environments. Shapes (B, ...)."""
+        return self._observation
+
+    def expert_action(self) -> NDArray[np.float32]:
+        """Action of the privileged expert at the present state. Shape (B, A)."""
+        return self.task.expert(self.engine)
+
+    def contact(self) -> NDArray[np.bool_]:
+        """Whether left pad, right pad, and object and surroundings touch. Shape (B, 3)."""
+        return np.stack([self.engine.sensor(f"contact_{name}")[:, 0] > 0 for name in _CONTACTS], axis=1)
+
+    def render(self, ids: NDArray[np.intp] | None = None) -> NDArray[np.uint8]:
+        """Draw the front camera of some environments. Shape (n, H, W, 3)."""
+        if self._renderer is None:
+            self._renderer = make_renderer(self._renderer_kind, self.engine, size=64)
+        return self._renderer.render(self.engine, np.arange(self.num_envs) if ids is None else ids)
+
+    def close(self) -> None:
+        """Release graphics contexts."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    def _control(self, ids: NDArray[np.intp], action: NDArray) -> None:
+        self.engine.ctrl[ids] = self.task.robot.control(self.engine.qpos[ids], action, payload=self.task.payload)
+
+    def _update(self, ids: NDArray[np.intp]) -> None:
+        """Write the observation of some environments."""
+        engine, out = self.engine, self._observation
+        if "proprioception" in out:
+            out["proprioception"][ids] = self._proprioception()[ids]
+        if "goal" in out:
+            out["goal"][ids] = self.task.goal(engine)[ids]
+        if "privileged" in out:
+            out["privileged"][ids] = self.task.privileged(engine)[ids]
+        if "wrench" in out:
+            out["wrench"][ids] = self._wrench()[ids]
+        if self._simulator is not None:
+            pads = np.stack([self._penetration(f)[ids] for f in FINGERS]).astype(np.float32)
+            images = self._simulator.render(torch.from_numpy(pads.reshape(-1, *self._taxels)))
+            images = images.cpu().numpy().reshape(2, len(ids), *self._taxels, 3)
+            for key, image in zip(PADS, images, strict=True):
+                out[key][ids] = image
+        if FORCES[0] in out:
+            for key, finger in zip(FORCES, FINGERS, strict=True):
+                out[key][ids] = self._force(finger, ids)
+        if self._renderer is not None and CAMERAS[0] in out:
+            out[CAMERAS[0]][ids] = self._renderer.render(engine, ids)
+
+    def _penetration(self, finger: str) -> NDArray[np.float64]:
+        rows, columns = self._taxels
+        return self.engine.sensor(f"gel_{finger}")[:, : rows * columns].reshape(-1, rows, columns)
+
+    def _force(self, finger: str, ids: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Spread the measured contact force over the cells of one pad. Shape (n, rows, columns, 3)."""
+        rows, columns = self._taxels
+        indentation = self._penetration(finger)[ids]
+        cells = indentation.reshape(len(ids), rows // _FORCE_POOL, _FORCE_POOL, columns // _FORCE_POOL, _FORCE_POOL)
+        contact = self.engine.sensor(f"contact_{finger}")[ids]
+        rotation = self.engine.body_rotation("tool")[ids]
+        # MuJoCo reports what the first body (the finger) does to the second.
+        force, torque = (rotate_back(rotation, -contact[:, i : i + 3]) for i in (1, 4))
+        # Image axes in the tool frame: columns run towards the fingertip (+z), rows along -x (left) or +x (right),
+        # and the force on the pad pushes it outwards, +y (left) or -y (right).
+        sign = 1.0 if finger == "left" else -1.0
+        on_pad = np.stack([sign * force[:, 1], force[:, 2], -sign * force[:, 0]], axis=1)
+        across, along = self.task.robot.pad.window
+        return spread_contact_force(
+            cells.sum(axis=(2, 4)),
+            on_pad,
+            twist=sign * torque[:, 1],
+            taxel_size=(across / rows * _FORCE_POOL, along / columns * _FORCE_POOL),
+        ).astype(np.float32)
+
+    def _proprioception(self) -> NDArray[np.float64]:
+        quat_wxyz = self.engine.body_quat("tool")
+        quat_wxyz = quat_wxyz * np.where(quat_wxyz[:, 1:2] < 0, -1.0, 1.0)  # q and -q are one rotation; x is large
+        return np.concatenate(
+            [
+                self.engine.body_position("tool"),
+                quat_wxyz,
+                self.engine.sensor("tool_velocity"),
+                self.engine.sensor("tool_angular_velocity"),
+                self.task.robot.opening(self.engine.qpos)[:, None],
+            ],
+            axis=1,
+        )
+
+    def _wrench(self) -> NDArray[np.float64]:
+        """Force and torque of the surroundings on the tool, without weight, in the tool frame. Shape (B, 6)."""
+        down = rotate_back(self.engine.body_rotation("tool"), np.tile([0.0, 0.0, -_GRAVITY], (self.num_envs, 1)))
+        weight = down * (self.task.robot.mass + self.task.payload)
+        moment = np.cross(np.array(self.task.robot.centre_of_mass) * self.task.robot.mass, down)
+        force, torque = self.engine.sensor("wrist_force"), self.engine.sensor("wrist_torque")
+        return np.concatenate([-force - weight, -torque - moment], axis=1)
+
+
+def task_size(env: BatchedEnv) -> int:
+    """Number of action dimensions."""
+    return env.task.robot.action_size
+
+
+def _space(spec: StreamSpec) -> spaces.Box:
+    if spec.dtype == "uint8":
+        return spaces.Box(0, 255, spec.shape, np.uint8)
+    return spaces.Box(-np.inf, np.inf, spec.shape, np.float32)

@@ -1,0 +1,84 @@
+"""Environment ids, and how keyword arguments find the task or the batched environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+
+from vtt.errors import missing
+
+if TYPE_CHECKING:
+    from vtt_envs.sb3 import Sb3VecEnv
+    from vtt_envs.task import Task
+
+__all__ = ["TASKS", "make_sb3", "register_all"]
+
+TASKS = ("PegInsertion",)
+
+
+def _make_task(name: str, kwargs: dict[str, Any]) -> tuple[Task, dict[str, Any]]:
+    """Build a task from the arguments that it knows; return the rest."""
+    import inspect
+
+    from vtt_envs import tasks
+    from vtt_envs.core import BatchedEnv
+
+    task_class = getattr(tasks, name)
+    known = {field.name for field in fields(task_class)}
+    others = set(inspect.signature(BatchedEnv.__init__).parameters) - {"self", "task"} | {"render_mode"}
+    for key in kwargs:
+        if key not in known | others:
+            raise missing(f"argument of vtt/{name}-v0", key, known | others)
+    task = task_class(**{key: value for key, value in kwargs.items() if key in known})
+    return task, {key: value for key, value in kwargs.items() if key not in known}
+
+
+def _single(name: str) -> Callable[..., gym.Env]:
+    def make(**kwargs: Any) -> gym.Env:
+        from vtt_envs.single import TaskEnv
+
+        task, rest = _make_task(name, kwargs)
+        return TaskEnv(task, **rest)
+
+    return make
+
+
+def _vector(name: str) -> Callable[..., gym.vector.VectorEnv]:
+    def make(**kwargs: Any) -> gym.vector.VectorEnv:
+        from vtt_envs.vector import VectorTaskEnv
+
+        kwargs.pop("max_episode_steps", None)  # the task's own horizon ends an episode
+        task, rest = _make_task(name, kwargs)
+        return VectorTaskEnv(task, **rest)
+
+    return make
+
+
+def make_sb3(env_id: str, **kwargs: Any) -> Sb3VecEnv:
+    """Build the stable-baselines3 vector environment of an id such as `"vtt/PegInsertion-v0"`.
+
+    Raises:
+        MissingError: If there is no such id or argument.
+    """
+    from vtt_envs.sb3 import Sb3VecEnv
+
+    names = {f"vtt/{name}-v0": name for name in TASKS}
+    bare = env_id.removeprefix("vtt_envs:")
+    if bare not in names:
+        raise missing("environment", env_id, names)
+    task, rest = _make_task(names[bare], kwargs)
+    return Sb3VecEnv(task, **rest)
+
+
+def register_all() -> None:
+    """Register every task with Gymnasium."""
+    for name in TASKS:
+        gym.register(
+            id=f"vtt/{name}-v0",
+            entry_point=_single(name),
+            vector_entry_point=_vector(name),
+            disable_env_checker=True,
+        )

@@ -1,0 +1,262 @@
+"""Peg insertion: a peg held at an unknown tilt goes into a socket whose position is only roughly known.
+
+Reproduces TacSL's insertion task (arXiv 2408.06506, and the `tacsl` branch of IsaacGymEnvs) on a floating gripper.
+
+Legend: B environments, n environments being reset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from vtt.errors import ConfigError
+from vtt_envs.engine import Engine
+from vtt_envs.robots import FloatingGripper, add_free_body
+from vtt_envs.task import Camera, axis_rotation, rotate, rotate_back, uniform
+
+__all__ = ["PegInsertion"]
+
+_PEG_RADIUS = 0.015983 / 2  # m: IndustReal's 16 mm peg as TacSL ships it
+_PEG_LENGTH = 0.05  # m
+_PEG_DENSITY = 8000.0  # kg/m^3, steel
+_FLOOR, _TOP = 0.003, 0.028  # m above the socket's origin: bottom and top of the bore
+_CHAMFER = 0.001  # m
+_SEGMENTS = 16  # convex wedges around the bore; the bore is the inscribed circle of their inner faces
+
+
+@dataclass
+class PegInsertion:
+    """Put a peg of 16 mm into a socket, 25 mm deep.
+
+    The peg sits in the grip tilted about the pad normal by an angle that no sensor but touch reveals; how far it
+    sticks out is unknown too. Its weight is compensated. The socket is observed with noise that lasts for the episode.
+
+    Episode: 100 steps of 50 ms. Success: the peg's lower end is within 4.5 mm of the bore's floor (TacSL: 4.4958 mm
+    mean key-point distance); it cannot be there at a tilt. Success ends the episode.
+
+    | drawn at reset | range | TacSL |
+    |---|---|---|
+    | tilt about the pad normal | ±`tilt` = ±.63 rad | ±.628 rad, about the upper end; here about the middle of the held length, because the GelSight Mini is narrower than the R1.5 |
+    | length below the fingertips | 32 to 40 mm | 27.8 to 37 mm; longer here, so that a tilted finger clears the socket |
+    | socket x, y, z | ±100, ±100, 10 ± 10 mm | the same |
+    | tool x, y from the socket | ±20 mm | both are drawn from ±100 mm independently |
+    | height of the lower end of an upright peg above the socket | 10 to 30 mm | up to some 150 mm |
+    | tool yaw; roll, pitch | ±1; ±.1 rad | the same |
+    | error of the observed socket, each axis | ±`socket_noise` = ±2 mm | ±5 mm |
+
+    Reward, in [0, 1] per step: `exp(-40 D)` for the key-point distance D in [m] (four points on the peg's axis over .5 m,
+    as TacSL's) between peg and inserted peg; sparse: 1 on success, else 0.
+
+    Args:
+        socket_noise: Largest error of the observed socket position, per axis, in [m].
+        tilt: Largest tilt of the peg in the grip, in [rad].
+        clearance: Difference of bore and peg diameter, in [m]. The bore has a chamfer of 1 mm.
+        reward_kind: `"dense"` or `"sparse"`.
+
+    Raises:
+        ConfigError: If a range is negative or the peg would not fit.
+    """
+
+    socket_noise: float = 0.002
+    tilt: float = 0.63
+    clearance: float = 0.001
+    reward_kind: str = "dense"
+    horizon: int = 100
+    physics_dt: float = 0.002
+    substeps: int = 25
+    robot: FloatingGripper = field(default_factory=FloatingGripper)
+    camera: Camera = Camera((0.22, -0.22, 0.16), (0.0, 0.0, 0.05))
+
+    goal_names = ("socket_x", "socket_y", "socket_z", "socket_axis_x", "socket_axis_y", "socket_axis_z")
+    privileged_names = (
+        *(f"socket_from_peg_{a}" for a in "xyz"),
+        *(f"tool_from_peg_{a}" for a in "xyz"),
+        *(f"peg_axis_{a}" for a in "xyz"),
+        *(f"tool_from_socket_{a}" for a in "xyz"),
+        "insertion_depth",
+    )
+    objects = ("peg",)
+    surroundings = ("socket",)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.socket_noise <= 0.02:
+            raise ConfigError(f"socket_noise must be in [0, 0.02] m, got {self.socket_noise}.")
+        if not 0 <= self.tilt <= 0.8:
+            raise ConfigError(f"tilt must be in [0, 0.8] rad, got {self.tilt}.")
+        if not 1e-4 <= self.clearance <= 0.01:
+            raise ConfigError(f"clearance must be in [0.0001, 0.01] m, got {self.clearance}.")
+        if self.reward_kind not in ("dense", "sparse"):
+            raise ConfigError(f"reward_kind must be dense or sparse, got '{self.reward_kind}'.")
+        self.payload = _PEG_DENSITY * np.pi * _PEG_RADIUS**2 * _PEG_LENGTH  # kg
+
+    def build(self, spec: mujoco.MjSpec) -> None:
+        """Add socket and peg."""
+        socket = spec.worldbody.add_body(name="socket", mocap=True)
+        bore, outer, angle = _PEG_RADIUS + self.clearance / 2, 0.02, 2 * np.pi / _SEGMENTS
+        profile = [(bore, _FLOOR), (bore, _TOP - _CHAMFER), (bore + _CHAMFER, _TOP), (outer, _TOP), (outer, _FLOOR)]
+        steel = {"contype": 2, "conaffinity": 2, "friction": [0.3, 0.005, 1e-4], "rgba": [0.35, 0.45, 0.6, 1]}
+        for index in range(_SEGMENTS):
+            middle = index * angle
+            radial, tangent = np.array([np.cos(middle), np.sin(middle)]), np.array([-np.sin(middle), np.cos(middle)])
+            corners = [
+                [*(r * radial + side * r * np.tan(angle / 2) * tangent), z] for r, z in profile for side in (-1, 1)
+            ]
+            spec.add_mesh(name=f"socket_{index}", uservert=np.ravel(corners))
+            socket.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname=f"socket_{index}", **steel)
+        socket.add_geom(
+            type=mujoco.mjtGeom.mjGEOM_BOX, size=[outer, outer, _FLOOR / 2], pos=[0, 0, _FLOOR / 2], **steel
+        )
+        peg = add_free_body(spec, "peg")
+        # The gel meets a smooth cylinder; the socket meets a prism, whose flat faces give a full set of contacts.
+        peg.add_geom(
+            name="peg",
+            type=mujoco.mjtGeom.mjGEOM_CYLINDER,
+            size=[_PEG_RADIUS, _PEG_LENGTH / 2, 0],
+            density=_PEG_DENSITY,
+            contype=1,
+            conaffinity=1,
+            rgba=[0.85, 0.65, 0.3, 1],
+        )
+        turn = np.arange(24) * 2 * np.pi / 24
+        rim = _PEG_RADIUS * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+        ends = [np.column_stack([rim, np.full(24, side * _PEG_LENGTH / 2)]) for side in (-1, 1)]
+        spec.add_mesh(name="peg", uservert=np.concatenate(ends).ravel())
+        peg.add_geom(
+            type=mujoco.mjtGeom.mjGEOM_MESH,
+            meshname="peg",
+            mass=0,
+            contype=2,
+            conaffinity=2,
+            friction=[0.3, 0.005, 1e-4],
+            group=4,
+        )
+
+    def bind(self, engine: Engine) -> None:
+        """Look up addresses; see `Task`."""
+        self._peg = engine.model.joint("peg").qposadr[0]
+        self._noise = np.zeros((engine.num_envs, 3))
+
+    def reset(self, engine: Engine, ids: NDArray[np.intp], generators: Sequence[np.random.Generator]) -> None:
+        """Draw new episodes; see the class for the ranges."""
+        socket = uniform(generators, np.array([-0.1, -0.1, 0.0]), np.array([0.1, 0.1, 0.02]))
+        self._noise[ids] = uniform(generators, np.full(3, -self.socket_noise), np.full(3, self.socket_noise))
+        tilt = uniform(generators, -self.tilt, self.tilt)
+        protrusion = uniform(generators, 0.032, 0.04)
+        offset = uniform(generators, np.array([-0.02, -0.02, 0.01]), np.array([0.02, 0.02, 0.03]))
+        angles = uniform(generators, np.array([-1.0, -0.1, -0.1]), np.array([1.0, 0.1, 0.1]))
+        position = socket + offset
+        position[:, 2] += _TOP + protrusion
+        qpos = engine.qpos[ids]
+        indentation = 6e-4  # m, near where the grip comes to rest
+        self.robot.place(qpos, position, angles, opening=np.full(len(ids), _PEG_RADIUS - indentation))
+        base_from_tool = (
+            axis_rotation(2, angles[:, 0]) @ axis_rotation(1, angles[:, 1]) @ axis_rotation(0, angles[:, 2])
+        )
+        base_from_tool = base_from_tool @ np.diag([1.0, -1.0, -1.0])
+        tool_from_peg = axis_rotation(1, tilt)  # columns: peg axes, z towards its lower end
+        centre = 0.5 * protrusion[:, None] * tool_from_peg[:, :, 2]
+        centre[:, 2] -= (_PEG_LENGTH - protrusion) / 2
+        qpos[:, self._peg : self._peg + 3] = position + rotate(base_from_tool, centre)
+        for row, matrix in zip(qpos, base_from_tool @ tool_from_peg, strict=True):
+            mujoco.mju_mat2Quat(row[self._peg + 3 : self._peg + 7], matrix.ravel())
+        engine.qpos[ids] = qpos
+        engine.mocap_pos[ids, 0] = socket
+
+    def _state(self, engine: Engine) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray]:
+        """Tool position and axes, lower end and upward axis of the peg, middle of the socket's top, in the base frame."""
+        axis = -engine.body_rotation("peg")[:, :, 2]
+        tip = engine.body_position("peg") - axis * _PEG_LENGTH / 2
+        top = engine.body_position("socket") + np.array([0, 0, _TOP])
+        return engine.body_position("tool"), engine.body_rotation("tool"), tip, axis, top
+
+    def goal(self, engine: Engine) -> NDArray[np.float32]:
+        """Observed middle of the socket's top in [m] and the socket's axis, in the tool frame. Shape (B, 6)."""
+        tool, rotation, _, _, top = self._state(engine)
+        up = np.broadcast_to([0.0, 0.0, 1.0], tool.shape)
+        observed = rotate_back(rotation, top + self._noise - tool)
+        return np.concatenate([observed, rotate_back(rotation, up)], axis=1).astype(np.float32)
+
+    def privileged(self, engine: Engine) -> NDArray[np.float32]:
+        """Peg against socket, peg and socket against tool, insertion depth, in [m]. Shape (B, 13)."""
+        tool, rotation, tip, axis, top = self._state(engine)
+        parts = [
+            tip - top,
+            rotate_back(rotation, tip - tool),
+            rotate_back(rotation, axis),
+            rotate_back(rotation, top - tool),
+            (top - tip)[:, 2:],
+        ]
+        return np.concatenate(parts, axis=1).astype(np.float32)
+
+    def success(self, engine: Engine) -> NDArray[np.bool_]:
+        """Whether the peg's lower end is within 4.5 mm of the floor, inside the bore. Shape (B,)."""
+        _, _, tip, _, top = self._state(engine)
+        inside = np.linalg.norm((tip - top)[:, :2], axis=1) < 0.002
+        return inside & ((tip - top)[:, 2] < -(_TOP - _FLOOR) + 0.0045)
+
+    def reward(self, engine: Engine, success: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Dense: `exp(-40 D)`; sparse: success. Shape (B,)."""
+        if self.reward_kind == "sparse":
+            return success.astype(np.float64)
+        _, _, tip, axis, top = self._state(engine)
+        goal = top - np.array([0, 0, _TOP - _FLOOR])
+        offsets = np.linspace(-0.25, 0.25, 4)[:, None, None]
+        distance = np.linalg.norm(tip - goal + offsets * (axis - [0, 0, 1]), axis=2).mean(axis=0)
+        return np.exp(-40 * distance)
+
+    def expert(self, engine: Engine) -> NDArray[np.float32]:
+        """Upright the peg, centre its lower end above the socket, push it in; stuck on the rim, search. Shape (B, 6).
+
+        On the rim, farther from the bore than its chamfer catches, the expert does what a student without its knowledge can
+        copy: it slides along a spiral about the *observed* socket. Where it points straight at the hole, a student that
+        cannot tell the direction learns the mean of all directions, which is to stand still.
+        """
+        tool, rotation, tip, axis, top = self._state(engine)
+        error = (top - tip)[:, :2]
+        height = (tip - top)[:, 2]
+        turn = np.cross(axis, [0.0, 0.0, 1.0])  # rotation vector that uprights the peg, sin(angle) ~ angle
+        distance, angle = np.linalg.norm(error, axis=1), np.linalg.norm(turn, axis=1)
+        catch = self.clearance / 2 + _CHAMFER
+        ready = np.clip(1.6 - distance / 0.0008, 0, 1) * np.clip(2 - angle / 0.05, 0, 1)
+        hover = np.clip(0.003 - height, -0.004, 0.004)
+        above = ready * -0.004 + (1 - ready) * hover
+        touching = (height < 0.0012) & (angle < 0.15) & (distance < 0.012)
+        on_rim = touching & (distance > catch)
+        down = np.where(touching, np.where(on_rim, -0.0012, -0.004), above)
+        across = error * np.minimum(1, 0.005 / np.maximum(distance, 1e-9))[:, None]
+        across = np.where(on_rim[:, None], self._spiral(engine, tip, top, rotation), across)
+        limit = self.robot.rotation_step
+        turn *= (np.minimum(angle, limit) / np.maximum(angle, 1e-9))[:, None]
+        move = np.column_stack([across, down])
+        move -= np.cross(turn, tip - tool)  # turning the tool swings the peg's end; hold it in place
+        twist = np.concatenate(
+            [
+                rotate_back(rotation, move) / self.robot.translation_step,
+                rotate_back(rotation, turn) / self.robot.rotation_step,
+            ],
+            axis=1,
+        )
+        return np.clip(twist, -1, 1).astype(np.float32)
+
+    def _spiral(self, engine: Engine, tip: NDArray, top: NDArray, rotation: NDArray) -> NDArray:
+        """Step of an Archimedean spiral about the observed socket, which needs no memory. Shape (B, 2), in [m]."""
+        # m; the first turn's radius and the distance of turns follow from a chamfer that catches within 1.5 mm.
+        start, pitch, step = 0.0009, 0.0024, 0.0013
+        away = (tip - top - self._noise)[:, :2]
+        right = rotation[:, :2, 0] / np.linalg.norm(rotation[:, :2, 0], axis=1, keepdims=True)
+        ahead = np.stack([-right[:, 1], right[:, 0]], axis=1)
+        x, y = (away * right).sum(axis=1), (away * ahead).sum(axis=1)
+        radius, turns = np.hypot(x, y), np.arctan2(y, x) / (2 * np.pi) % 1
+        arm = np.maximum(0, np.round((radius - start) / pitch - turns - 0.25))
+        outwards = np.clip(start + pitch * (arm + turns) - radius, -step, step)
+        around = np.sqrt(step**2 - 0.99 * outwards**2)
+        x, y = x / np.maximum(radius, 1e-9), y / np.maximum(radius, 1e-9)
+        moved = [outwards * x - around * y, outwards * y + around * x]
+        near = radius < 0.0003  # the angle means nothing at the centre: leave it along x
+        moved = [np.where(near, start, moved[0]), np.where(near, 0, moved[1])]
+        return moved[0][:, None] * right + moved[1][:, None] * ahead
