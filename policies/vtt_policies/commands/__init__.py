@@ -1,0 +1,1 @@
+"""Subcommands of `vtt`: light to import, so that `--help` needs no torch."""

@@ -1,0 +1,76 @@
+"""`vtt evaluate`: success on held-out seeds, with interval and controls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vtt.cli import parse
+
+__all__ = ["EvaluateConfig", "main"]
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Measure the success of a policy on held-out seeds.
+
+    Attributes:
+        env: Gymnasium id with its module, "vtt_envs:vtt/PegInsertion-v0".
+        policy: Run or checkpoint folder, or one of expert, random, zero.
+        n: Episodes, one per seed.
+        perturb: What is done to touch at test time.
+        out: JSON file to write.
+        env_args: Further options of the environment, each key=value.
+        num_envs: Episodes run side by side.
+        first_seed: The seeds count up from here; training draws below 1000000000.
+        delay_steps: Control steps that delayed touch lags.
+        device: Torch device of the policy.
+    """
+
+    env: str
+    policy: str
+    n: int = 200
+    perturb: Literal["none", "touch_shuffled", "touch_off", "touch_frozen", "touch_delayed"] = "none"
+    out: Path | None = None
+    env_args: tuple[str, ...] = ()
+    num_envs: int = 64
+    first_seed: int = 1_000_000_000
+    delay_steps: int = 10
+    device: str = "cpu"
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measure success on held-out seeds, with interval and controls."""
+    config = parse(EvaluateConfig, argv, prog="vtt evaluate")
+
+    import json
+
+    from vtt.files import atomic_write_text
+    from vtt_policies.evaluation import table
+    from vtt_policies.trial import evaluate_by_name
+
+    result = evaluate_by_name(
+        config.env,
+        config.policy,
+        n=config.n,
+        perturb=config.perturb,
+        env_args=config.env_args,
+        num_envs=config.num_envs,
+        first_seed=config.first_seed,
+        delay_steps=config.delay_steps,
+        device=config.device,
+    )
+    name = config.policy if config.perturb == "none" else f"{config.policy}, {config.perturb}"
+    print(table({name: result}))
+    if config.out is not None:
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        facts = {
+            "env": config.env,
+            "env_args": list(config.env_args),
+            "policy": config.policy,
+            "perturb": config.perturb,
+        }
+        atomic_write_text(config.out, json.dumps({**facts, **result.to_dict()}, indent=2) + "\n")
+        print(config.out)

@@ -1,0 +1,207 @@
+"""Settings of students and of their training; plain data, light to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from vtt.errors import ConfigError
+
+__all__ = ["BUDGET", "Budget", "DistillConfig", "ImitateConfig", "LearnerConfig", "StudentConfig"]
+
+BUDGET = ("iterations", "seconds")
+"""Settings that a continued run may change."""
+
+Modality = Literal["nothing", "touch", "vision"]
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """What a student is made of.
+
+    Attributes:
+        encoder: Encoder of each frame: the visuo-tactile transformer or one of its baselines.
+        preset: Size of the encoder, "demo", "small" or "paper". A pretrained encoder brings its own.
+        hidden_dim: Width of the recurrent state and of the layers around it.
+        recurrent: Remember what was felt; without, each step is decided by itself.
+        previous_action: Also show the action executed one step earlier.
+    """
+
+    encoder: Literal["vtt", "concat", "poe"] = "vtt"
+    preset: str = "demo"
+    # 128 follows the head of the tactile policies of TacSL (256, 128, 64) at a size that two cores train in minutes.
+    hidden_dim: int = 128
+    recurrent: bool = True
+    # Off: a student that sees its last action tends to repeat it instead of looking (de Haan et al. 2019).
+    previous_action: bool = False
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """How the weights are fitted to the labels.
+
+    Attributes:
+        learning_rate: Peak step size of AdamW.
+        encoder_rate: Step size of the encoder relative to `learning_rate`; 0 freezes it and remembers what it saw.
+        warmup: Gradient steps until the peak.
+        weight_decay: Decoupled weight decay of the weight matrices.
+        max_grad_norm: Norm to which gradients are clipped.
+        huber_delta: Action error beyond which the loss grows linearly.
+        batch_episodes: Whole episodes per gradient step.
+    """
+
+    learning_rate: float = 1e-3
+    encoder_rate: float = 1.0
+    warmup: int = 50
+    weight_decay: float = 1e-4
+    max_grad_norm: float = 1.0
+    # Actions lie in [-1, 1]: squared within a quarter of the range, so that saturated labels do not drown fine ones.
+    huber_delta: float = 0.5
+    batch_episodes: int = 16
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot learn."""
+        for name in ("learning_rate", "max_grad_norm", "huber_delta", "batch_episodes"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}.")
+        for name in ("encoder_rate", "warmup", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}.")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When training stops: after a number of iterations or of seconds, whichever comes first.
+
+    Attributes:
+        iterations: Iterations; None for no limit.
+        seconds: Wall time, over all interruptions; None for no limit.
+    """
+
+    iterations: int | None
+    seconds: float | None
+
+    def __post_init__(self) -> None:
+        """Refuse a budget without an end."""
+        if self.iterations is None and self.seconds is None:
+            raise ConfigError("A budget must end, got neither iterations nor seconds.")
+        for name in ("iterations", "seconds"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigError(f"{name} must be positive, got {value}.")
+
+    def progress(self, iterations: float, seconds: float) -> float:
+        """Tell the share of the budget that is spent, in 0..1.
+
+        Args:
+            iterations: Iterations so far; a fraction within one.
+            seconds: Wall time so far.
+
+        Example:
+            >>> Budget(10, None).progress(2.5, 100.0), Budget(10, 60.0).progress(1, 30.0)
+            (0.25, 0.5)
+        """
+        by_iterations = iterations / self.iterations if self.iterations else 0.0
+        by_time = seconds / self.seconds if self.seconds else 0.0
+        return min(1.0, max(by_iterations, by_time))
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Train a student on the labels of an environment's expert, while the student drives (DAgger).
+
+    Attributes:
+        env: Gymnasium id with its module, "vtt_envs:vtt/PegInsertion-v0".
+        out: Run folder. An interrupted run there continues.
+        student: Observation word, or comma-separated keys, that the student sees.
+        without: Take a modality from the student and leave all else equal: the control.
+        encoder: Checkpoint of a pretrained encoder.
+        data: Episode store of expert episodes; without, the first iteration records its own.
+        env_args: Further options of the environment, each key=value.
+        seed: Seed of everything random.
+        num_envs: Episodes per iteration, run side by side.
+        iterations: Iterations of rollout and updates; with `seconds` alone, as many as fit.
+        seconds: Wall time after which training stops.
+        updates: Gradient steps per iteration.
+        expert_iterations: k in the expert's share of the driving, max(0, 1 - i / k) in iteration i.
+        memory_gb: Size of the episodes kept in memory, in 1e9 bytes; the oldest are forgotten, on disk all are kept.
+        device: Torch device of the student.
+        network: The student.
+        learner: How it is fitted.
+    """
+
+    env: str
+    out: Path
+    student: str = "tactile"
+    without: Modality = "nothing"
+    encoder: Path | None = None
+    data: Path | None = None
+    env_args: tuple[str, ...] = ()
+    seed: int = 0
+    num_envs: int = 64
+    iterations: int | None = None
+    seconds: float | None = None
+    updates: int = 60
+    expert_iterations: int = 1
+    memory_gb: float = 4.0
+    device: str = "cpu"
+    network: StudentConfig = field(default_factory=StudentConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot work before anything is made."""
+        Budget(self.iterations, self.seconds)
+        for name in ("num_envs", "updates", "expert_iterations", "memory_gb"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}.")
+
+    def expert_share(self, iteration: int) -> float:
+        """Tell how often the expert drives.
+
+        Source: Ross, Gordon and Bagnell 2011, section 3.1 (beta_1 = 1) with the linear decay of `imitation` 1.0.1.
+        """
+        return max(0.0, 1.0 - iteration / self.expert_iterations)
+
+
+@dataclass(frozen=True)
+class ImitateConfig:
+    """Train a student on recorded expert episodes (behaviour cloning).
+
+    Attributes:
+        data: Episode store.
+        out: Run folder. An interrupted run there continues.
+        student: Observation word, or comma-separated keys, that the student sees.
+        without: Take a modality from the student and leave all else equal: the control.
+        encoder: Checkpoint of a pretrained encoder.
+        seed: Seed of everything random.
+        iterations: Rounds of `updates` gradient steps, each followed by a checkpoint.
+        seconds: Wall time after which training stops.
+        updates: Gradient steps per iteration.
+        held_out: Share of the episodes that are kept for the validation loss.
+        device: Torch device of the student.
+        network: The student.
+        learner: How it is fitted.
+    """
+
+    data: Path
+    out: Path
+    student: str = "tactile"
+    without: Modality = "nothing"
+    encoder: Path | None = None
+    seed: int = 0
+    iterations: int | None = 20
+    seconds: float | None = None
+    updates: int = 100
+    held_out: float = 0.1
+    device: str = "cpu"
+    network: StudentConfig = field(default_factory=StudentConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot work before anything is made."""
+        Budget(self.iterations, self.seconds)
+        if self.updates <= 0:
+            raise ConfigError(f"updates must be positive, got {self.updates}.")
+        if not 0.0 <= self.held_out < 1.0:
+            raise ConfigError(f"held_out must be in [0, 1), got {self.held_out}.")

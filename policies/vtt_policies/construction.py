@@ -1,0 +1,100 @@
+"""Build a student for what an environment or a store offers, with a new encoder or a pretrained one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vtt.encoders import Encoder, EncoderConfig, build_encoder, signal_specs
+from vtt.errors import ConfigError
+from vtt.normalizer import Normalizer
+from vtt.streams import StreamSpec
+from vtt_policies.config import StudentConfig
+from vtt_policies.student import Student, StudentPolicy
+
+__all__ = ["Pretrained", "build_student", "student_for"]
+
+
+class Pretrained(NamedTuple):
+    """An encoder that has learned before.
+
+    Attributes:
+        encoder: Its weights.
+        normalizer: What its input went through.
+    """
+
+    encoder: Encoder
+    normalizer: Normalizer
+
+
+def build_student(
+    specs: Mapping[str, StreamSpec],
+    samples: Mapping[str, Sequence[NDArray]],
+    *,
+    action_dim: int,
+    network: StudentConfig,
+    seed: int,
+    pretrained: Pretrained | None = None,
+    rest_images: Mapping[str, NDArray[np.uint8]] | None = None,
+    device: str = "cpu",
+) -> StudentPolicy:
+    """Build a student that has not learned yet.
+
+    Args:
+        specs: What the student sees.
+        samples: First observations, which give vectors their scale. Each array (T, ...).
+        action_dim: Number of action dimensions.
+        network: Encoder, width, memory.
+        seed: Draws the weights.
+        pretrained: Encoder to begin with, instead of a new one of `network`.
+        rest_images: Images of the untouched gel by key, uint8 (H, W, 3), where they are known.
+        device: Where the student goes.
+
+    Returns:
+        The student, ready to act.
+
+    Raises:
+        ConfigError: If the pretrained encoder knows nothing of what the student sees, or knows it differently.
+    """
+    rest = {key: image for key, image in (rest_images or {}).items() if key in specs}
+    known = {} if pretrained is None else {k: e for k, e in pretrained.normalizer.entries.items() if k in specs}
+    fitted = Normalizer.fit({key: spec for key, spec in specs.items() if key not in known}, samples, rest_images=rest)
+    normalizer = Normalizer({**fitted.entries, **known})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if pretrained is None:
+            encoder = build_encoder(
+                replace(EncoderConfig.preset(network.preset), name=network.encoder), signal_specs(specs, specs)
+            )
+        else:
+            encoder = pretrained.encoder
+        student = student_for(specs, encoder, network=network, action_dim=action_dim)
+    return StudentPolicy(student.to(device), normalizer, keys=tuple(specs), device=device)
+
+
+def student_for(
+    specs: Mapping[str, StreamSpec], encoder: Encoder, *, network: StudentConfig, action_dim: int
+) -> Student:
+    """Put memory and head on an encoder, which sees whatever it knows of the observations."""
+    signals = signal_specs(specs, specs)
+    seen = tuple(key for key in signals if key in encoder.signals)
+    if not seen:
+        raise ConfigError(
+            f"The encoder must know something of what the student sees ({', '.join(signals)}), "
+            f"got an encoder of {', '.join(encoder.signals)}."
+        )
+    for key in seen:
+        if (signals[key].kind, signals[key].shape) != (encoder.signals[key].kind, encoder.signals[key].shape):
+            raise ConfigError(f"'{key}' must be what the encoder knows, {encoder.signals[key]}, got {signals[key]}.")
+    lost = [key for key, signal in signals.items() if key not in seen and signal.kind != "vector"]
+    if lost:
+        raise ConfigError(
+            f"The encoder must know all images and force grids that the student sees, not {', '.join(lost)}."
+        )
+    vectors = {key: signal.shape[0] for key, signal in signals.items() if signal.kind == "vector"}
+    return Student(network, encoder=encoder, encoder_keys=seen, vectors=vectors, action_dim=action_dim)
