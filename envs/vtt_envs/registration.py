@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TASKS", "make_sb3", "register_all"]
 
-TASKS = ("PegInsertion",)
+TASKS = ("PegInsertion", "Push")
 
 
 def _make_task(name: str, kwargs: dict[str, Any]) -> tuple[Task, dict[str, Any]]:

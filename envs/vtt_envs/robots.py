@@ -48,8 +48,11 @@ class GelPad:
     window: tuple[float, float] = (0.01416, 0.01888)
     taxels: tuple[int, int] = (48, 64)
     friction: tuple[float, float, float] = (1.5, 0.01, 1e-4)
-    solref: tuple[float, float] = (-20000.0, -300.0)
-    solimp: tuple[float, float, float, float, float] = (0.05, 0.98, 0.0015, 0.5, 3.0)
+    shear_stiffness: float = 4000.0
+    twist_stiffness: float = 0.4
+    relaxation: float = 0.01
+    solref: tuple[float, float] = (-120000.0, -400.0)
+    solimp: tuple[float, float, float, float, float] = (0.5, 0.5, 0.001, 0.5, 2.0)
 
 
 class Robot(Protocol):
@@ -107,7 +110,7 @@ class FloatingGripper:
     translation_step: float = 0.005
     rotation_step: float = 0.08
     stiffness: tuple[float, float] = (2000.0, 40.0)
-    grip_force: float = 15.0
+    grip_force: float = 10.0
 
     action_size = 6
     mass = 0.8  # kg: hand 0.6 and two fingers of 0.1, a light gripper such as the Franka hand (0.73 kg)
@@ -153,7 +156,8 @@ class FloatingGripper:
                 limited=mujoco.mjtLimited.mjLIMITED_TRUE,
                 armature=0.05,
             )
-            body.add_geom(
+            gel = self._add_gel(body, finger)
+            gel.add_geom(
                 name=f"pad_{finger}",
                 type=mujoco.mjtGeom.mjGEOM_BOX,
                 size=[across / 2, thick / 2, along / 2],
@@ -172,8 +176,9 @@ class FloatingGripper:
                 type=mujoco.mjtGeom.mjGEOM_BOX,
                 size=[across / 2, 0.008, 0.035],
                 pos=[0, sign * (thick + 0.008), -0.035],
-                contype=0,
-                conaffinity=0,
+                contype=1,
+                conaffinity=1,
+                gap=thick,
                 rgba=[0.15, 0.17, 0.2, 1],
             )
             if self.touch:
@@ -204,6 +209,28 @@ class FloatingGripper:
             ("wrist_torque", mujoco.mjtSensor.mjSENS_TORQUE),
         ]:
             spec.add_sensor(name=name, type=kind, objtype=mujoco.mjtObj.mjOBJ_SITE, objname="tool")
+
+    def _add_gel(self, finger_body: mujoco.MjsBody, finger: str) -> mujoco.MjsBody:
+        """Hang the gel on the finger by springs: it shears along and across the finger and twists."""
+        gel = finger_body.add_body(name=f"gel_{finger}", gravcomp=1)
+        gel.explicitinertial, gel.mass, gel.inertia, gel.ipos = True, 0.003, [1e-7] * 3, [0, 0, -self.pad.size[1] / 2]
+        middle = [0, 0, -self.pad.size[1] / 2]
+        slide, hinge = mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE
+        for name, kind, axis, stiffness, armature in [
+            ("across", slide, [1, 0, 0], self.pad.shear_stiffness, 0.02),
+            ("along", slide, [0, 0, 1], self.pad.shear_stiffness, 0.02),
+            ("twist", hinge, [0, 1, 0], self.pad.twist_stiffness, 2e-6),
+        ]:
+            gel.add_joint(
+                name=f"gel_{finger}_{name}",
+                type=kind,
+                axis=axis,
+                pos=middle,
+                stiffness=stiffness,
+                damping=stiffness * self.pad.relaxation,
+                armature=armature,
+            )
+        return gel
 
     def _add_touch(self, spec: mujoco.MjSpec, body: mujoco.MjsBody, finger: str, sign: int) -> None:
         """Lay a grid of sensing points on the gel surface and measure its penetration by other bodies."""

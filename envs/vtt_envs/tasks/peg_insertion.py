@@ -26,6 +26,8 @@ _PEG_LENGTH = 0.05  # m
 _PEG_DENSITY = 8000.0  # kg/m^3, steel
 _FLOOR, _TOP = 0.003, 0.028  # m above the socket's origin: bottom and top of the bore
 _CHAMFER = 0.001  # m
+# Steel on steel: Coulomb friction .3 (TacSL's socket .5 and peg 1 are of rubber), as stiff as the time step allows.
+_STEEL = {"friction": [0.3, 0.005, 1e-4], "solref": [0.004, 1.0], "solimp": [0.95, 0.99, 0.0005, 0.5, 2.0]}
 _SEGMENTS = 16  # convex wedges around the bore; the bore is the inscribed circle of their inner faces
 
 
@@ -99,7 +101,7 @@ class PegInsertion:
         socket = spec.worldbody.add_body(name="socket", mocap=True)
         bore, outer, angle = _PEG_RADIUS + self.clearance / 2, 0.02, 2 * np.pi / _SEGMENTS
         profile = [(bore, _FLOOR), (bore, _TOP - _CHAMFER), (bore + _CHAMFER, _TOP), (outer, _TOP), (outer, _FLOOR)]
-        steel = {"contype": 2, "conaffinity": 2, "friction": [0.3, 0.005, 1e-4], "rgba": [0.35, 0.45, 0.6, 1]}
+        steel = {"contype": 2, "conaffinity": 2, "rgba": [0.35, 0.45, 0.6, 1], **_STEEL}
         for index in range(_SEGMENTS):
             middle = index * angle
             radial, tangent = np.array([np.cos(middle), np.sin(middle)]), np.array([-np.sin(middle), np.cos(middle)])
@@ -132,8 +134,8 @@ class PegInsertion:
             mass=0,
             contype=2,
             conaffinity=2,
-            friction=[0.3, 0.005, 1e-4],
             group=4,
+            **_STEEL,
         )
 
     def bind(self, engine: Engine) -> None:
@@ -210,28 +212,27 @@ class PegInsertion:
         return np.exp(-40 * distance)
 
     def expert(self, engine: Engine) -> NDArray[np.float32]:
-        """Upright the peg, centre its lower end above the socket, push it in; stuck on the rim, search. Shape (B, 6).
+        """Upright the peg, centre its lower end above the socket, push it in; on the rim, slide to the bore. Shape (B, 6).
 
-        On the rim, farther from the bore than its chamfer catches, the expert does what a student without its knowledge can
-        copy: it slides along a spiral about the *observed* socket. Where it points straight at the hole, a student that
-        cannot tell the direction learns the mean of all directions, which is to stand still.
+        Sliding under pressure, rather than lifting off, keeps the advice usable by a student without the expert's
+        knowledge: the peg tips into the bore's direction, and the gel feels how.
         """
         tool, rotation, tip, axis, top = self._state(engine)
         error = (top - tip)[:, :2]
         height = (tip - top)[:, 2]
         turn = np.cross(axis, [0.0, 0.0, 1.0])  # rotation vector that uprights the peg, sin(angle) ~ angle
         distance, angle = np.linalg.norm(error, axis=1), np.linalg.norm(turn, axis=1)
-        catch = self.clearance / 2 + _CHAMFER
         ready = np.clip(1.6 - distance / 0.0008, 0, 1) * np.clip(2 - angle / 0.05, 0, 1)
         hover = np.clip(0.003 - height, -0.004, 0.004)
         above = ready * -0.004 + (1 - ready) * hover
-        touching = (height < 0.0012) & (angle < 0.15) & (distance < 0.012)
-        on_rim = touching & (distance > catch)
-        down = np.where(touching, np.where(on_rim, -0.0012, -0.004), above)
-        across = error * np.minimum(1, 0.005 / np.maximum(distance, 1e-9))[:, None]
-        across = np.where(on_rim[:, None], self._spiral(engine, tip, top, rotation), across)
+        on_rim = (height < 0.0012) & (angle < 0.2) & (distance < 0.01)
+        caught = on_rim & (distance < self.clearance / 2 + _CHAMFER)
+        down = np.where(caught, -0.004, np.where(on_rim, -0.002, above))
+        speed = np.where(on_rim, 0.0025, 0.005)
+        across = error * np.minimum(np.where(on_rim, 1.5, 0.7), speed / np.maximum(distance, 1e-9))[:, None]
         limit = self.robot.rotation_step
-        turn *= (np.minimum(angle, limit) / np.maximum(angle, 1e-9))[:, None]
+        gain = np.where(on_rim, 0.25, 0.5)  # the gel is soft: a faster turn overshoots
+        turn *= (np.minimum(gain * angle, limit) / np.maximum(angle, 1e-9))[:, None]
         move = np.column_stack([across, down])
         move -= np.cross(turn, tip - tool)  # turning the tool swings the peg's end; hold it in place
         twist = np.concatenate(
@@ -242,21 +243,3 @@ class PegInsertion:
             axis=1,
         )
         return np.clip(twist, -1, 1).astype(np.float32)
-
-    def _spiral(self, engine: Engine, tip: NDArray, top: NDArray, rotation: NDArray) -> NDArray:
-        """Step of an Archimedean spiral about the observed socket, which needs no memory. Shape (B, 2), in [m]."""
-        # m; the first turn's radius and the distance of turns follow from a chamfer that catches within 1.5 mm.
-        start, pitch, step = 0.0009, 0.0024, 0.0013
-        away = (tip - top - self._noise)[:, :2]
-        right = rotation[:, :2, 0] / np.linalg.norm(rotation[:, :2, 0], axis=1, keepdims=True)
-        ahead = np.stack([-right[:, 1], right[:, 0]], axis=1)
-        x, y = (away * right).sum(axis=1), (away * ahead).sum(axis=1)
-        radius, turns = np.hypot(x, y), np.arctan2(y, x) / (2 * np.pi) % 1
-        arm = np.maximum(0, np.round((radius - start) / pitch - turns - 0.25))
-        outwards = np.clip(start + pitch * (arm + turns) - radius, -step, step)
-        around = np.sqrt(step**2 - 0.99 * outwards**2)
-        x, y = x / np.maximum(radius, 1e-9), y / np.maximum(radius, 1e-9)
-        moved = [outwards * x - around * y, outwards * y + around * x]
-        near = radius < 0.0003  # the angle means nothing at the centre: leave it along x
-        moved = [np.where(near, start, moved[0]), np.where(near, 0, moved[1])]
-        return moved[0][:, None] * right + moved[1][:, None] * ahead
