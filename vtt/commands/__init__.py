@@ -1,0 +1,1 @@
+"""The subcommands of `vtt` that live in the lowest layer."""
