@@ -1,4 +1,4 @@
-"""One function that builds attention masks.
+"""One function that builds attention masks, and one that hides tokens.
 
 Axes: B batch · N tokens. A mask is boolean and True where the row's token may attend to the column's token.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 from vtt.errors import missing
 from vtt.tokens import TokenGroup
 
-__all__ = ["MaskKind", "TokenIds", "attention_mask", "token_ids"]
+__all__ = ["MaskKind", "TokenIds", "attention_mask", "sample_keep", "token_ids"]
 
 MaskKind = Literal["full", "cross_modal_only", "zorro", "causal", "block"]
 _KINDS = ("full", "cross_modal_only", "zorro", "causal", "block")
@@ -95,3 +95,39 @@ def attention_mask(kind: MaskKind, ids: TokenIds, *, valid: Tensor | None = None
     if valid is not None:
         allowed = allowed & valid[:, None, :]
     return allowed | torch.eye(allowed.shape[-1], dtype=torch.bool, device=allowed.device)
+
+
+def sample_keep(
+    groups: Sequence[TokenGroup],
+    *,
+    batch: int,
+    ratio: float,
+    spread: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Choose which tokens a masked autoencoder's encoder sees, the same number for each sample.
+
+    Tokens are ranked by a uniform draw each, plus one per signal. So some samples show one signal nearly whole and
+    another hardly at all, and the encoder learns both to fill in and to do without.
+
+    Args:
+        groups: What the sequence is; special tokens stand first and are always kept.
+        batch: B.
+        ratio: Share of the other tokens that is hidden, in [0, 1).
+        spread: Size of the draw per signal relative to that per token; 0 hides tokens without regard to signals.
+        generator: Source of randomness; also decides the device.
+
+    Returns:
+        Indices of the K kept tokens, ascending. Shape (B, K).
+
+    Source: MultiMAE (arXiv 2204.01678), section 3.2; there the shares of the modalities are drawn from a Dirichlet.
+    """
+    special = sum(group.stop - group.start for group in groups if group.modality == "special")
+    sizes = [group.stop - group.start for group in groups if group.modality != "special"]
+    kept = min(sum(sizes), max(1, round(sum(sizes) * (1 - ratio))))
+    device = generator.device if generator is not None else None
+    rank = torch.rand(batch, sum(sizes), generator=generator, device=device)  # (B, N)
+    shift = torch.rand(batch, len(sizes), generator=generator, device=device)
+    rank = rank + spread * shift.repeat_interleave(torch.tensor(sizes, device=device), 1)
+    chosen = rank.argsort(1)[:, :kept].sort(1).values + special  # (B, K)
+    return torch.cat([torch.arange(special, device=device).expand(batch, -1), chosen], 1)
