@@ -10,6 +10,7 @@ import ast
 import contextlib
 import io
 import itertools
+import json
 import logging
 import os
 import re
@@ -26,7 +27,7 @@ import vtt
 from vtt.errors import ConfigError, DependencyError, MissingError, VttError
 from vtt.files import is_disk_full
 
-__all__ = ["main", "parse", "run"]
+__all__ = ["main", "parse", "parse_key_values", "run"]
 
 _log = logging.getLogger(__name__)
 _GROUP = "vtt.commands"
@@ -70,6 +71,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {sentence}", file=sys.stderr)
         return 2
     return 0
+
+
+def parse_key_values(items: Sequence[str]) -> dict[str, Any]:
+    """Read `key=value` options; a value is read as JSON where it is JSON, else as text.
+
+    Raises:
+        ConfigError: If an option has another form.
+
+    Example:
+        >>> parse_key_values(["noise=0.005", "camera=false", "robot=gripper"])
+        {'noise': 0.005, 'camera': False, 'robot': 'gripper'}
+    """
+    options: dict[str, Any] = {}
+    for item in items:
+        key, equals, text = item.partition("=")
+        if not key.isidentifier() or not equals:
+            raise ConfigError(f"An option must be key=value, got '{item}'.")
+        try:
+            options[key] = json.loads(text)
+        except json.JSONDecodeError:
+            options[key] = text
+    return options
 
 
 def run(argv: Sequence[str]) -> None:
