@@ -19,7 +19,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from vtt import store_layout as layout
+from vtt import _store_layout as layout
 from vtt.errors import ConfigError, MissingError, StoreError, missing
 from vtt.files import atomic_folder, is_disk_full
 from vtt.streams import Stream, StreamSpec, check_episode, check_key

@@ -9,10 +9,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from vtt import store_layout as layout
+from vtt import _store_layout as layout
+from vtt._store_scan import StoreScan, last, read_root
 from vtt.errors import StoreError
 from vtt.store import EpisodeStore
-from vtt.store_scan import StoreScan, last, read_root
 
 __all__ = ["RepairReport", "StoreReport", "repair", "verify"]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vtt.errors import ConfigError, ShapeError
 
-__all__ = ["Stream", "StreamKind", "StreamSpec", "check_episode"]
+__all__ = ["Stream", "StreamKind", "StreamSpec", "check_episode", "check_key"]
 
 StreamKind = Literal["image", "tactile_image", "force_grid", "vector", "scalar"]
 

@@ -15,11 +15,11 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from vtt import store_layout as layout
+from vtt import _store_layout as layout
 from vtt.errors import StoreError
 from vtt.streams import Stream
 
-__all__ = ["StoreScan", "read_root"]
+__all__ = ["StoreScan", "last", "read_root"]
 
 
 class StoreScan:
