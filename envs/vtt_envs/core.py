@@ -148,7 +148,7 @@ class BatchedEnv:
         task.build(spec)
         add_camera(spec, task.camera)
         for name, first, second in [
-            *((f"contact_{f}", f"finger_{f}", task.objects[0]) for f in FINGERS),
+            *((f"contact_{f}", f"gel_{f}", task.objects[0]) for f in FINGERS),
             ("contact_object", task.objects[0], task.surroundings[0]),
         ]:
             spec.add_sensor(
@@ -310,7 +310,7 @@ class BatchedEnv:
         cells = indentation.reshape(len(ids), rows // _FORCE_POOL, _FORCE_POOL, columns // _FORCE_POOL, _FORCE_POOL)
         contact = self.engine.sensor(f"contact_{finger}")[ids]
         rotation = self.engine.body_rotation("tool")[ids]
-        # MuJoCo reports what the first body (the finger) does to the second.
+        # MuJoCo reports what the first body (the gel) does to the second.
         force, torque = (rotate_back(rotation, -contact[:, i : i + 3]) for i in (1, 4))
         # Image axes in the tool frame: columns run towards the fingertip (+z), rows along -x (left) or +x (right),
         # and the force on the pad pushes it outwards, +y (left) or -y (right).

@@ -27,6 +27,8 @@ FINGERS = ("left", "right")
 # The tool frame is the base frame turned by pi about x, so a vector changes the sign of y and z.
 _BASE_FROM_TOOL = np.array([1.0, -1.0, -1.0])
 
+_MAX_TILT = 1.2  # rad, pitch and roll of the floating tool from its home pose
+
 
 @dataclass(frozen=True)
 class GelPad:
@@ -113,10 +115,11 @@ class FloatingGripper:
     grip_force: float = 10.0
 
     action_size = 6
-    mass = 0.8  # kg: hand 0.6 and two fingers of 0.1, a light gripper such as the Franka hand (0.73 kg)
-    centre_of_mass = (0.0, 0.0, (0.6 * -0.08 + 0.2 * -0.03) / 0.8)  # m, tool frame
+    mass = 0.806  # kg: hand 0.6, two fingers of 0.1, two gels of 0.003: light as the Franka hand (0.73 kg)
+    centre_of_mass = (0.0, 0.0, (0.6 * -0.08 + 0.2 * -0.03 + 0.006 * -0.0126) / 0.806)  # m, tool frame
     _HAND_MASS = 0.6
     _FINGER_MASS = 0.1
+    _GEL_MASS = 0.003
     _INERTIA = 3e-3  # kg m^2, of the whole gripper about the tool, for the critical damping
 
     def add_to(self, spec: mujoco.MjSpec) -> None:
@@ -126,7 +129,9 @@ class FloatingGripper:
         for name in "xyz":
             base.add_joint(name=f"tool_t{name}", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=axes[name])
         for name in "zyx":
-            base.add_joint(name=f"tool_r{name}", type=mujoco.mjtJoint.mjJNT_HINGE, axis=axes[name])
+            joint = base.add_joint(name=f"tool_r{name}", type=mujoco.mjtJoint.mjJNT_HINGE, axis=axes[name])
+            if name != "z":  # Euler angles are singular at a pitch of pi/2
+                joint.limited, joint.range = mujoco.mjtLimited.mjLIMITED_TRUE, [-_MAX_TILT, _MAX_TILT]
         base.explicitinertial, base.mass, base.inertia = True, 1e-3, [1e-6] * 3
         hand = base.add_body(name="tool", quat=[0, 1, 0, 0], gravcomp=1)
         hand.explicitinertial, hand.mass = True, self._HAND_MASS
@@ -213,8 +218,8 @@ class FloatingGripper:
     def _add_gel(self, finger_body: mujoco.MjsBody, finger: str) -> mujoco.MjsBody:
         """Hang the gel on the finger by springs: it shears along and across the finger and twists."""
         gel = finger_body.add_body(name=f"gel_{finger}", gravcomp=1)
-        gel.explicitinertial, gel.mass, gel.inertia, gel.ipos = True, 0.003, [1e-7] * 3, [0, 0, -self.pad.size[1] / 2]
         middle = [0, 0, -self.pad.size[1] / 2]
+        gel.explicitinertial, gel.mass, gel.inertia, gel.ipos = True, self._GEL_MASS, [1e-7] * 3, middle
         slide, hinge = mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE
         for name, kind, axis, stiffness, armature in [
             ("across", slide, [1, 0, 0], self.pad.shear_stiffness, 0.02),
