@@ -136,6 +136,7 @@ class BatchedEnv:
     @staticmethod
     def _build(task: Task) -> mujoco.MjSpec:
         spec = mujoco.MjSpec()
+        spec.compiler.degree = False
         spec.option.timestep = task.physics_dt
         spec.option.gravity = [0, 0, -_GRAVITY]
         spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
