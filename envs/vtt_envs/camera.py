@@ -8,6 +8,7 @@ Legend: n images, H rows, W columns.
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal, Protocol
 
 import mujoco
@@ -82,7 +83,9 @@ class GlRenderer:
 
     def __init__(self, engine: Engine, *, size: int) -> None:
         try:
-            self._renderer = mujoco.Renderer(engine.model, height=size, width=size)
+            with warnings.catch_warnings():  # what the GL libraries warn of is told by the error
+                warnings.simplefilter("ignore")
+                self._renderer = mujoco.Renderer(engine.model, height=size, width=size)
         except Exception as error:  # the GL libraries raise whatever they like, from ImportError to their own
             raise DependencyError(
                 f"The camera needs an OpenGL context and this machine gave none ({error}). "

@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vtt.errors import ConfigError
+from vtt.files import atomic_write_bytes
 from vtt.store import EpisodeStore
 from vtt.streams import Stream, StreamSpec
 from vtt_envs.vector import VectorTaskEnv
@@ -93,6 +95,7 @@ def collect(
     try:
         streams = {**env.stream_specs(), **label_streams(env)}
         store = _open(path, streams, settings)
+        _write_rest_images(path, env.rest_images())
         with tqdm(total=episodes, initial=min(len(store), episodes), unit="episode", disable=None) as bar:
             succeeded = 0
             while len(store) < episodes:
@@ -123,6 +126,14 @@ def _open(path: Path, streams: Mapping[str, StreamSpec], settings: dict[str, Any
             f"({', '.join(repr(store.attributes.get(key)) for key in different)}). Choose another --out."
         )
     return store
+
+
+def _write_rest_images(path: Path, images: Mapping[str, NDArray[np.uint8]]) -> None:
+    """Keep the pictures of the untouched gels beside the streams, as `rest_images/<key>.png`."""
+    for key, image in images.items():
+        target = path / "rest_images" / f"{key}.png"
+        target.parent.mkdir(exist_ok=True)
+        atomic_write_bytes(target, cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
 def _record(

@@ -29,7 +29,8 @@ class Pretrain:
         preset: Size of the encoder.
         match_parameters: Widen a baseline to within 5 % of this many parameters.
         keys: Observation keys it sees; by default cameras, tactile images, wrench, proprioception and goal.
-        rest: Folder with the pictures of the untouched gels, `<key>.png`; without, the mean image stands in.
+        rest: Folder with the pictures of the untouched gels, `<key>.png`; by default the store's own `rest_images`. Where there
+            are none, the mean image stands in.
         steps: Optimiser steps; with `seconds` alone, as many as fit.
         seconds: Wall time after which training stops, in s.
         batch_size: Frames per step.
@@ -101,11 +102,19 @@ def main(argv: Sequence[str]) -> None:
         device=command.device,
     )
     print(f"Run folder: {command.out}")
-    scores = pretrain(store, config, command.out, rest_images=_rest_images(command.rest, store))
+    scores = pretrain(
+        store, config, command.out, rest_images=_rest_images(command.rest or _own_rest_images(command.data), store)
+    )
     width = max(len(name) for name in scores)
     print(f"{'on held-out episodes':{width}}   value  chance")
     for name, value in scores.items():
         print(f"{name:{width}}  {value:6.3f}  {chance(name):6.1f}")
+
+
+def _own_rest_images(data: Path) -> Path | None:
+    """Find the pictures that `vtt collect` put beside the streams."""
+    folder = data / "rest_images"
+    return folder if folder.is_dir() else None
 
 
 def _rest_images(folder: Path | None, store: EpisodeStore) -> dict[str, NDArray[np.uint8]]:

@@ -258,5 +258,5 @@ def _unit(vector: NDArray) -> NDArray:
 
 
 def _cross(first: NDArray, second: NDArray) -> NDArray:
-    """z component of the cross product of vectors (B, 2)."""
+    """Z component of the cross product of vectors (B, 2)."""
     return first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]
