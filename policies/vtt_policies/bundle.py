@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from vtt import checkpoint
-from vtt.encoders import EncoderConfig, SignalSpec, build_encoder, signal_specs
+from vtt.encoders import EncoderConfig, SignalSpec, build_encoder
 from vtt.errors import ConfigError, StoreError
 from vtt.runs import RunFolder
 from vtt.streams import StreamSpec
 from vtt_policies.config import StudentConfig
-from vtt_policies.construction import Pretrained, student_for
+from vtt_policies.construction import student_for
 from vtt_policies.student import StudentPolicy
 
-__all__ = ["find_checkpoint", "load_encoder", "load_student", "save_student"]
+__all__ = ["find_checkpoint", "load_student", "save_student"]
 
 _README = """# A student of vtt
 
@@ -88,22 +88,6 @@ def load_student(path: Path, *, device: str = "cpu") -> tuple[StudentPolicy, dic
     held.restore(student)
     policy = StudentPolicy(student.to(device), held.normalizer, keys=tuple(held.observation), device=device)
     return policy, held.observation
-
-
-def load_encoder(path: Path) -> Pretrained:
-    """Read a pretrained encoder, from a checkpoint or a run.
-
-    Raises:
-        StoreError: If there is no checkpoint, or it is damaged.
-        ConfigError: If it is not of an encoder.
-    """
-    held = checkpoint.load(find_checkpoint(path))
-    if "encoder" not in held.config:
-        raise ConfigError(f"{path} must be an encoder, got a checkpoint of {', '.join(held.config) or 'nothing'}.")
-    config = EncoderConfig.from_dict(held.config["encoder"])
-    encoder = build_encoder(config, signal_specs(held.observation, held.observation))
-    held.restore(encoder)
-    return Pretrained(encoder, held.normalizer)
 
 
 def find_checkpoint(path: Path) -> Path:

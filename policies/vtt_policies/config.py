@@ -124,6 +124,8 @@ class DistillConfig:
         iterations: Iterations of rollout and updates; with `seconds` alone, as many as fit.
         seconds: Wall time after which training stops.
         updates: Gradient steps per iteration.
+        first_updates: Gradient steps of the first iteration, which learns from the expert alone; without, as many as in
+            the others. A student that can do nothing yet wastes its first rollouts.
         expert_iterations: k in the expert's share of the driving, max(0, 1 - i / k) in iteration i.
         memory_gb: Size of the episodes kept in memory, in 1e9 bytes; the oldest are forgotten, on disk all are kept.
         device: Torch device of the student.
@@ -143,6 +145,7 @@ class DistillConfig:
     iterations: int | None = None
     seconds: float | None = None
     updates: int = 60
+    first_updates: int | None = None
     expert_iterations: int = 1
     memory_gb: float = 4.0
     device: str = "cpu"
@@ -152,8 +155,8 @@ class DistillConfig:
     def __post_init__(self) -> None:
         """Refuse settings that cannot work before anything is made."""
         Budget(self.iterations, self.seconds)
-        for name in ("num_envs", "updates", "expert_iterations", "memory_gb"):
-            if getattr(self, name) <= 0:
+        for name in ("num_envs", "updates", "first_updates", "expert_iterations", "memory_gb"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}.")
 
     def expert_share(self, iteration: int) -> float:

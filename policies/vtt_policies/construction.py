@@ -4,32 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vtt.checkpoint import check_observation
 from vtt.encoders import Encoder, EncoderConfig, build_encoder, signal_specs
 from vtt.errors import ConfigError
 from vtt.normalizer import Normalizer
+from vtt.pretrained import Pretrained
 from vtt.streams import StreamSpec
 from vtt_policies.config import StudentConfig
 from vtt_policies.student import Student, StudentPolicy
 
-__all__ = ["Pretrained", "build_student", "student_for"]
-
-
-class Pretrained(NamedTuple):
-    """An encoder that has learned before.
-
-    Attributes:
-        encoder: Its weights.
-        normalizer: What its input went through.
-    """
-
-    encoder: Encoder
-    normalizer: Normalizer
+__all__ = ["build_student", "student_for"]
 
 
 def build_student(
@@ -59,10 +48,15 @@ def build_student(
         The student, ready to act.
 
     Raises:
-        ConfigError: If the pretrained encoder knows nothing of what the student sees, or knows it differently.
+        ConfigError: If the pretrained encoder does not know what the student sees.
+        ShapeError: If it knows it differently.
     """
     rest = {key: image for key, image in (rest_images or {}).items() if key in specs}
-    known = {} if pretrained is None else {k: e for k, e in pretrained.normalizer.entries.items() if k in specs}
+    known = {}
+    if pretrained is not None:
+        shared = [key for key in pretrained.observation if key in specs]
+        check_observation({k: pretrained.observation[k] for k in shared}, {k: specs[k] for k in shared})
+        known = {key: pretrained.normalizer.entries[key] for key in shared}
     fitted = Normalizer.fit({key: spec for key, spec in specs.items() if key not in known}, samples, rest_images=rest)
     normalizer = Normalizer({**fitted.entries, **known})
     with torch.random.fork_rng(devices=[]):
@@ -88,9 +82,6 @@ def student_for(
             f"The encoder must know something of what the student sees ({', '.join(signals)}), "
             f"got an encoder of {', '.join(encoder.signals)}."
         )
-    for key in seen:
-        if (signals[key].kind, signals[key].shape) != (encoder.signals[key].kind, encoder.signals[key].shape):
-            raise ConfigError(f"'{key}' must be what the encoder knows, {encoder.signals[key]}, got {signals[key]}.")
     lost = [key for key, signal in signals.items() if key not in seen and signal.kind != "vector"]
     if lost:
         raise ConfigError(

@@ -17,8 +17,9 @@ from gymnasium.vector import VectorEnv
 from tqdm import tqdm
 
 from vtt.checkpoint import load_training_state
+from vtt.pretrained import load_encoder
 from vtt.store import EpisodeStore
-from vtt_policies.bundle import load_encoder, load_student
+from vtt_policies.bundle import load_student
 from vtt_policies.config import BUDGET, Budget, DistillConfig
 from vtt_policies.construction import build_student
 from vtt_policies.environments import make_environments, rest_images, stream_specs
@@ -90,6 +91,7 @@ class _Distillation:
         self.frozen = config.learner.encoder_rate == 0.0
         self.env_steps = 0
         self.episodes = 0
+        self.success = float("nan")
         # What the first rollout cost is known only afterwards; then the last one's cost foretells the next.
         self.gather_seconds = 0.0
 
@@ -113,14 +115,15 @@ class _Distillation:
                 self._remember(gathered.episodes, buffer, training)
                 updating = time.perf_counter()
                 share = config.expert_share(training.iteration)
-                loss = training.fit(buffer, until_over=closing)
-                success = _success(gathered.episodes)
+                updates = (training.iteration == 0 and config.first_updates) or config.updates
+                loss = training.fit(buffer, updates=updates, until_over=closing)
+                self.success = _success(gathered.episodes, unknown=self.success)
                 training.commit(
                     {
                         "episodes": self.episodes,
                         "env_steps": self.env_steps,
                         "expert_share": share,
-                        "rollout_success": success,
+                        "rollout_success": self.success,
                         "loss": loss,
                         "rollout_seconds": gathered.seconds,
                         "update_seconds": time.perf_counter() - updating,
@@ -128,7 +131,7 @@ class _Distillation:
                 )
                 speed = gathered.env_steps / gathered.seconds if gathered.seconds else 0.0
                 bar.update()
-                bar.set_postfix(success=f"{success:.2f}", loss=f"{loss:.4f}", fps=f"{speed:.0f}")
+                bar.set_postfix(success=f"{self.success:.2f}", loss=f"{loss:.4f}", fps=f"{speed:.0f}")
         return training.result()
 
     def _begin(self) -> tuple[Training, _Gathered | None]:
@@ -145,7 +148,7 @@ class _Distillation:
                 {key: [episode[key] for episode in first.episodes] for key in self.specs},
                 action_dim=int(self.env.single_action_space.shape[0]),  # pyright: ignore[reportOptionalSubscript]
                 network=config.network,
-                pretrained=load_encoder(config.encoder) if config.encoder else None,
+                pretrained=load_encoder(config.encoder, device=config.device) if config.encoder else None,
                 rest_images=rest_images(self.env),
                 seed=config.seed,
                 device=config.device,
@@ -157,11 +160,11 @@ class _Distillation:
             learner,
             specs=self.specs,
             budget=Budget(config.iterations, config.seconds),
-            updates=config.updates,
             seed=config.seed,
         )
         if last is not None:
             training.continue_from(load_training_state(last))
+            self.success = training.metrics.rows()[-1]["rollout_success"]
         elif first is not None and not config.data:
             # Stored only now: with a frozen encoder, what it says belongs to the record.
             self._encode(first.episodes, training)
@@ -230,7 +233,7 @@ def _steps(episodes: Sequence[Episode]) -> int:
     return sum(len(episode["expert_action"]) for episode in episodes)
 
 
-def _success(episodes: Sequence[Episode]) -> float:
-    """Share of the episodes that succeeded; NaN if that was not recorded."""
+def _success(episodes: Sequence[Episode], *, unknown: float) -> float:
+    """Share of the episodes that succeeded; `unknown` if that was not recorded."""
     known = [bool(episode["success"].any()) for episode in episodes if "success" in episode]
-    return float(np.mean(known)) if known else float("nan")
+    return float(np.mean(known)) if known else unknown

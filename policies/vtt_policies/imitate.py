@@ -10,8 +10,9 @@ from tqdm import tqdm
 
 from vtt.checkpoint import load_training_state
 from vtt.errors import ConfigError
+from vtt.pretrained import load_encoder
 from vtt.store import EpisodeStore
-from vtt_policies.bundle import load_encoder, load_student
+from vtt_policies.bundle import load_student
 from vtt_policies.config import BUDGET, Budget, ImitateConfig
 from vtt_policies.construction import build_student
 from vtt_policies.learner import Learner
@@ -62,13 +63,13 @@ def imitate(config: ImitateConfig, *, show_progress: bool = True) -> Trained:
             {key: [episodes[index][key] for index in order[held_out:]] for key in specs},
             action_dim=episodes[0]["expert_action"].shape[1],
             network=config.network,
-            pretrained=load_encoder(config.encoder) if config.encoder else None,
+            pretrained=load_encoder(config.encoder, device=config.device) if config.encoder else None,
             seed=config.seed,
             device=config.device,
         )
     learner = Learner(policy.student, policy.normalizer, config=config.learner, device=config.device)
     budget = Budget(config.iterations, config.seconds)
-    training = Training(folder, policy, learner, specs=specs, budget=budget, updates=config.updates, seed=config.seed)
+    training = Training(folder, policy, learner, specs=specs, budget=budget, seed=config.seed)
     if last is not None:
         training.continue_from(load_training_state(last))
 
@@ -78,7 +79,7 @@ def imitate(config: ImitateConfig, *, show_progress: bool = True) -> Trained:
         total=config.iterations, initial=training.iteration, unit="it", disable=None if show_progress else True
     ) as bar:
         while not training.over:
-            loss = training.fit(learned)
+            loss = training.fit(learned, updates=config.updates)
             validation_loss = _validate(learner, validation)
             training.commit({"loss": loss, "validation_loss": validation_loss})
             bar.update()

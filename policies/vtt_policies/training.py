@@ -82,7 +82,6 @@ class Training:
         learner: What fits it.
         specs: What the student sees.
         budget: When to stop.
-        updates: Gradient steps per iteration.
         seed: Seed of the run.
     """
 
@@ -94,7 +93,6 @@ class Training:
         *,
         specs: Mapping[str, StreamSpec],
         budget: Budget,
-        updates: int,
         seed: int,
     ) -> None:
         self.run = run
@@ -104,7 +102,6 @@ class Training:
         self.iteration = 0
         self._specs = specs
         self._budget = budget
-        self._updates = updates
         self._seed = seed
         self._before = 0.0
         self._began = time.perf_counter()
@@ -126,11 +123,12 @@ class Training:
         self._before = state["seconds"]
         self.metrics = self.run.metrics(through_step=self.iteration)
 
-    def fit(self, buffer: EpisodeBuffer, *, until_over: bool = False) -> float:
+    def fit(self, buffer: EpisodeBuffer, *, updates: int, until_over: bool = False) -> float:
         """Take the gradient steps of one iteration, fewer if time runs out.
 
         Args:
             buffer: Labelled episodes.
+            updates: How many.
             until_over: Go on until the budget is spent.
 
         Returns:
@@ -138,8 +136,8 @@ class Training:
         """
         rng = np.random.default_rng([self._seed, self.iteration, 1])
         losses = []
-        for update in itertools.count() if until_over else range(self._updates):
-            done = self.iteration + min(1.0, update / self._updates)
+        for update in itertools.count() if until_over else range(updates):
+            done = self.iteration + min(1.0, update / updates)
             progress = self._budget.progress(self.iteration if until_over else done, self.seconds)
             if progress >= 1.0:
                 break
