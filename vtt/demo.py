@@ -19,7 +19,7 @@ from vtt.files import atomic_write_text
 __all__ = ["PLANS", "Plan", "run_demo"]
 
 _ENV = "vtt_envs:vtt/PegInsertion-v0"
-# The student's aim on held-out seeds, and by how much touch must matter (TacSL's DAgger: .908 with, .053 without touch).
+# The aim on held-out seeds, and by how much touch must matter. TacSL's DAgger: .908 with touch, .053 without.
 _AIM, _MARGIN = 0.9, 0.5
 
 

@@ -65,8 +65,8 @@ def write_report(
             "How to read it",
             "Success is the environment's own verdict: the peg's lower end within 4.5 mm of the bore's floor within 60 "
             "steps of 50 ms. All rows were measured on the same held-out seeds, which no training has seen.\n\n"
-            "The student is the second row. Where its advantage over the third vanishes when it feels the touch of another "
-            "episode, it is touch that it uses.",
+            "The student is the second row. Where its advantage over the third vanishes when it feels the touch of "
+            "another episode, it is touch that it uses.",
         ),
     ]
     title = f"{summary['task']}: a touch policy by distillation"
@@ -116,8 +116,8 @@ def _video(out: Path) -> Video:
         mp4 = write_video(Path(folder) / "student.mp4", np.stack(frames), fps=10).read_bytes()
     alt = "The student inserts a peg: camera, tactile images of both pads, and where touch looks in the camera image."
     caption = (
-        f"{len(store)} held-out episodes at half speed. The student sees the two tactile images and proprioception, not the "
-        "camera. The attention is that of the pretrained encoder, from the touch tokens to the camera image."
+        f"{len(store)} held-out episodes at half speed. The student sees the two tactile images and proprioception, not "
+        "the camera. The attention is that of the pretrained encoder, from the touch tokens to the camera image."
     )
     return Video("The student at work", mp4, alt, caption)
 

@@ -63,8 +63,8 @@ def collect(
         observation: Observation word; what is recorded.
         num_envs: Episodes run side by side.
         seed: Seed of the first episode.
-        action_noise: Standard deviation of Gaussian noise on the executed action, in parts of its range; `expert_action`
-            stays clean. Data around the expert's path teach more than the path (DART, Laskey et al. 2017).
+        action_noise: Standard deviation of Gaussian noise on the executed action, in parts of its range;
+            `expert_action` stays clean. Data around the expert's path teach more than the path (DART, Laskey et al. 2017).
 
     Returns:
         The store.

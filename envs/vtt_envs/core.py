@@ -68,13 +68,15 @@ class BatchedEnv:
 
     | key | dtype, shape | meaning |
     |---|---|---|
-    | `proprioception` | float32 (14,) | tool position [m] and quaternion wxyz in the base frame, twist [m/s, rad/s] in the tool frame, gripper opening [m] |
+    | `proprioception` | float32 (14,) | tool position [m], quaternion wxyz, twist [m/s, rad/s], gripper opening [m] |
     | `goal` | float32 (k,) | what is known of the target, with noise, in the tool frame; names in `stream_specs` |
     | `tactile_left`, `tactile_right` | uint8 (48, 64, 3) | GelSight Mini images at a fifth of their native 240x320 |
     | `force_left`, `force_right` | float32 (12, 16, 3) | normal, shear along columns, shear along rows; N per cell |
-    | `wrench` | float32 (6,) | force [N] and torque [N m] of the surroundings on the tool, tool frame, weight compensated |
+    | `wrench` | float32 (6,) | force [N] and torque [N m] of the surroundings on the tool, without weight |
     | `camera_front` | uint8 (64, 64, 3) | fixed camera |
     | `privileged` | float32 (m,) | state of the objects |
+
+    The tool's pose is in the base frame; its twist, the goal and the wrench are in the tool frame.
 
     Args:
         task: What to do, with which robot.

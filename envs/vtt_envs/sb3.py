@@ -19,8 +19,8 @@ __all__ = ["Sb3VecEnv"]
 class Sb3VecEnv(VecEnv):
     """`VecEnv` that steps all environments in one physics batch.
 
-    As SB3 expects, an environment that ends is reset at once: its last observation is in `info["terminal_observation"]`,
-    and `info["TimeLimit.truncated"]` tells a horizon from a success. `info["is_success"]` feeds SB3's success rate.
+    As SB3 expects, an environment that ends is reset at once: its last observation is in
+    `info["terminal_observation"]`, and `info["TimeLimit.truncated"]` tells a horizon from a success. `info["is_success"]` feeds SB3's success rate.
 
     Args:
         task: What to do.

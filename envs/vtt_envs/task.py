@@ -21,7 +21,7 @@ __all__ = ["Camera", "Task", "axis_rotation", "rotate", "rotate_back", "uniform"
 
 @dataclass(frozen=True)
 class Camera:
-    """A fixed camera: where it stands and what it looks at, in [m] in the base frame, and its vertical view in [deg]."""
+    """A fixed camera: where it stands and what it looks at, in [m] in the base frame; its vertical view in [deg]."""
 
     position: tuple[float, float, float]
     target: tuple[float, float, float]

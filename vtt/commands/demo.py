@@ -15,8 +15,8 @@ __all__ = ["DemoConfig", "main"]
 class DemoConfig:
     """Train a touch policy for peg insertion, prove that it uses touch, and report.
 
-    Expert episodes, pretraining, distillation with and without touch, evaluation, report. An interrupted demo goes on where
-    it stopped.
+    Expert episodes, pretraining, distillation with and without touch, evaluation, report. An interrupted demo goes on
+    where it stopped.
 
     Attributes:
         out: Folder for everything that is made; by default runs/demo, or runs/demo_full.

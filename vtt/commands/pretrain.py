@@ -29,8 +29,8 @@ class Pretrain:
         preset: Size of the encoder.
         match_parameters: Widen a baseline to within 5 % of this many parameters.
         keys: Observation keys it sees; by default cameras, tactile images, wrench, proprioception and goal.
-        rest: Folder with the pictures of the untouched gels, `<key>.png`; by default the store's own `rest_images`. Where there
-            are none, the mean image stands in.
+        rest: Folder with the pictures of the untouched gels, `<key>.png`; by default the store's own
+            `rest_images`. Where there are none, the mean image stands in.
         steps: Optimiser steps; with `seconds` alone, as many as fit.
         seconds: Wall time after which training stops, in s.
         batch_size: Frames per step.

@@ -28,6 +28,7 @@ _FLOOR, _TOP = 0.003, 0.028  # m above the socket's origin: bottom and top of th
 _CHAMFER = 0.001  # m
 # Steel on steel: Coulomb friction .3 (TacSL's socket .5 and peg 1 are of rubber), as stiff as the time step allows.
 _STEEL = {"friction": [0.3, 0.005, 1e-4], "solref": [0.004, 1.0], "solimp": [0.95, 0.99, 0.0005, 0.5, 2.0]}
+_CAMERA = Camera((0.22, -0.22, 0.16), (0.0, 0.0, 0.05))
 _SEGMENTS = 16  # convex wedges around the bore; the bore is the inscribed circle of their inner faces
 
 
@@ -43,16 +44,19 @@ class PegInsertion:
 
     | drawn at reset | range | TacSL |
     |---|---|---|
-    | tilt about the pad normal | ±`tilt` = ±.63 rad | ±.628 rad, about the upper end; here about the middle of the held length, because the GelSight Mini is narrower than the R1.5 |
-    | length below the fingertips | 32 to 40 mm | 27.8 to 37 mm; longer here, so that a tilted finger clears the socket |
+    | tilt about the pad normal | ±`tilt` = ±.63 rad | ±.628 rad, about the upper end |
+    | length below the fingertips | 32 to 40 mm | 27.8 to 37 mm |
     | socket x, y, z | ±100, ±100, 10 ± 10 mm | the same |
     | tool x, y from the socket | ±20 mm | both are drawn from ±100 mm independently |
     | height of the lower end of an upright peg above the socket | 10 to 30 mm | up to some 150 mm |
     | tool yaw; roll, pitch | ±1; ±.1 rad | the same |
     | error of the observed socket, each axis | ±`socket_noise` = ±2 mm | ±5 mm |
 
-    Reward, in [0, 1] per step: `exp(-40 D)` for the key-point distance D in [m] (four points on the peg's axis over .5 m,
-    as TacSL's) between peg and inserted peg; sparse: 1 on success, else 0.
+    The peg is tilted about the middle of its held length, because the pad of the GelSight Mini is narrower than the R1.5's,
+    and it sticks out farther, so that a tilted finger clears the socket.
+
+    Reward, in [0, 1] per step: `exp(-40 D)` for the key-point distance D in [m] (four points on the peg's axis over
+    .5 m, as TacSL's) between peg and inserted peg; sparse: 1 on success, else 0.
 
     Args:
         socket_noise: Largest error of the observed socket position, per axis, in [m].
@@ -72,7 +76,7 @@ class PegInsertion:
     physics_dt: float = 0.002
     substeps: int = 25
     robot: FloatingGripper = field(default_factory=FloatingGripper)
-    camera: Camera = Camera((0.22, -0.22, 0.16), (0.0, 0.0, 0.05))
+    camera: Camera = _CAMERA
 
     goal_names = ("socket_x", "socket_y", "socket_z", "socket_axis_x", "socket_axis_y", "socket_axis_z")
     privileged_names = (
@@ -170,7 +174,7 @@ class PegInsertion:
         engine.mocap_pos[ids, 0] = socket
 
     def _state(self, engine: Engine) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray]:
-        """Tool position and axes, lower end and upward axis of the peg, middle of the socket's top, in the base frame."""
+        """Tool position and axes, lower end and upward axis of the peg, middle of the socket's top; base frame."""
         axis = -engine.body_rotation("peg")[:, :, 2]
         tip = engine.body_position("peg") - axis * _PEG_LENGTH / 2
         top = engine.body_position("socket") + np.array([0, 0, _TOP])
@@ -212,9 +216,9 @@ class PegInsertion:
         return np.exp(-40 * distance)
 
     def expert(self, engine: Engine) -> NDArray[np.float32]:
-        """Upright the peg, centre its lower end above the socket, push it in; on the rim, slide to the bore. Shape (B, 6).
+        """Upright the peg, centre its lower end above the socket, push it in; on the rim, slide to the bore.
 
-        Sliding under pressure, rather than lifting off, keeps the advice usable by a student without the expert's
+        Shape (B, 6). Sliding under pressure, rather than lifting off, keeps the advice usable by a student without the expert's
         knowledge: the peg tips into the bore's direction, and the gel feels how.
         """
         tool, rotation, tip, axis, top = self._state(engine)
