@@ -23,11 +23,11 @@ LABELS = ("action", "expert_action", "reward", "success", "contact", "latent")
 
 
 class RolloutStore:
-    """The episodes of a distillation run, each with the iteration and the seed it came from.
+    """Episodes of rollouts, each with the seed it came from and the iteration that it belongs to.
 
     Args:
         path: Folder of the store; made with the first episodes.
-        observations: What the student sees.
+        observations: What is recorded besides actions and labels.
         facts: JSON-ready facts about all episodes.
     """
 
@@ -45,7 +45,7 @@ class RolloutStore:
         chosen = [index for index in count if self._store.episode_attributes(index)["iteration"] == iteration]
         return [{key: stream.data for key, stream in self._store.read(index).items()} for index in chosen]
 
-    def add(self, episodes: Sequence[Episode], *, iteration: int, seeds: Sequence[int]) -> None:
+    def add(self, episodes: Sequence[Episode], *, iteration: int = 0, seeds: Sequence[int]) -> None:
         """Append the episodes of one iteration: all of them, or none."""
         rate = next(iter(self._observations.values())).rate_hz
         if self._store is None:

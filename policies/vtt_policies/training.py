@@ -152,7 +152,12 @@ class Training:
         The checkpoint counts from the moment that the run's `last` names it; the one before is kept until then.
         """
         rate = max(group["lr"] for group in self.learner.optimizer.param_groups)
-        own = {"gradient_steps": self.learner.steps, "seconds": self.seconds, "learning_rate": rate}
+        own = {
+            "iteration": self.iteration,
+            "gradient_steps": self.learner.steps,
+            "seconds": self.seconds,
+            "learning_rate": rate,
+        }
         self.metrics.add(self.iteration, {**own, **row})
         state = {"learner": self.learner.state(), "iteration": self.iteration, "seconds": self.seconds}
         folder = self.run.checkpoint(self.iteration)

@@ -1,11 +1,13 @@
-"""A policy by name, in an environment by id: evaluated, or watched."""
+"""A policy by name, in an environment by id: evaluated, or recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from gymnasium.vector import VectorEnv
 from tqdm import tqdm
 
 from vtt.checkpoint import check_observation
@@ -16,9 +18,11 @@ from vtt_policies.evaluation import FIRST_EVALUATION_SEED, Evaluation, evaluate,
 from vtt_policies.observations import environment_word
 from vtt_policies.perturbation import make_perturbation
 from vtt_policies.policy import ExpertPolicy, Observation, Policy, RandomPolicy, ZeroPolicy
-from vtt_policies.rollout import Episode, rollout
+from vtt_policies.recording import RolloutStore
+from vtt_policies.rollout import rollout
+from vtt_policies.student import StudentPolicy
 
-__all__ = ["evaluate_by_name", "watch"]
+__all__ = ["evaluate_by_name", "record_by_name"]
 
 _UNLEARNED = ("expert", "random", "zero")
 
@@ -55,50 +59,64 @@ def evaluate_by_name(
         MissingError: If the environment, the policy or the perturbation does not exist.
         ConfigError: If the environment's observations are not those that the policy was trained on.
     """
-    student, expected = (None, {}) if policy in _UNLEARNED else load_student(Path(policy), device=device)
-    word = "proprio" if student is None else environment_word(",".join(student.keys))
-    env = make_environments(env_id, num_envs=num_envs, observation=word, env_args=env_args)
-    try:
+    # Shuffled touch needs donors.
+    num_envs = min(num_envs, max(n, 2))
+    with _trial(env_id, policy, None, num_envs=num_envs, env_args=env_args, device=device) as (env, acting):
         perturbation: Callable[[Sequence[Observation]], Observation] | None = None
-        if student is not None:
-            _check(expected, stream_specs(env))
         if perturb != "none":
-            rest = {} if student is None else student.rest_images()
+            rest = acting.rest_images() if isinstance(acting, StudentPolicy) else {}
             rng = np.random.default_rng(first_seed)
             perturbation = make_perturbation(perturb, num_envs=num_envs, rng=rng, rest=rest, delay_steps=delay_steps)
-        acting = student or _unlearned(policy, env.single_action_space.shape[0])  # pyright: ignore[reportOptionalSubscript]
         with tqdm(total=n, unit="episode", disable=None) as bar:
             seeds = evaluation_seeds(n, start=first_seed)
             return evaluate(env, acting, seeds, perturbation=perturbation, progress=bar.update)
-    finally:
-        env.close()
 
 
-def watch(env_id: str, policy: Path, *, seed: int = FIRST_EVALUATION_SEED, env_args: Sequence[str] = ()) -> Episode:
-    """Record one episode with every observation there is, of which the student sees its own.
+def record_by_name(
+    env_id: str,
+    policy: str,
+    path: Path,
+    *,
+    n: int,
+    env_args: Sequence[str] = (),
+    first_seed: int = FIRST_EVALUATION_SEED,
+    device: str = "cpu",
+) -> None:
+    """Record episodes with every observation there is, of which the policy sees its own.
 
     Args:
         env_id: Gymnasium id with its module.
-        policy: Run or checkpoint folder of the student.
-        seed: Seed of the episode.
+        policy: Run or checkpoint folder, or one of expert, random, zero.
+        path: Episode store; one that exists is continued.
+        n: Episodes, run side by side.
         env_args: Further options of the environment, each `key=value`.
-
-    Returns:
-        All observations, `action`, `expert_action`, `reward`, `success` and, where told, `contact`; each (T, ...).
+        first_seed: The seeds count up from here.
+        device: Torch device of the policy.
     """
-    student, expected = load_student(policy)
-    env = make_environments(env_id, num_envs=1, observation="all", env_args=env_args)
-    try:
+    seeds = evaluation_seeds(n, start=first_seed)
+    with _trial(env_id, policy, "all", num_envs=n, env_args=env_args, device=device) as (env, acting):
         specs = stream_specs(env)
-        _check(expected, specs)
-        return rollout(env, student, [seed], record=tuple(specs)).episodes[0]
+        store = RolloutStore(path, observations=specs, facts={"env": env_id, "policy": policy})
+        store.add(rollout(env, acting, seeds, record=tuple(specs)).episodes, seeds=seeds)
+
+
+@contextmanager
+def _trial(
+    env_id: str, policy: str, word: str | None, *, num_envs: int, env_args: Sequence[str], device: str
+) -> Iterator[tuple[VectorEnv, Policy]]:
+    """Bring environments and policy together; without a word, the environments show what the policy sees."""
+    student: StudentPolicy | None = None
+    expected: Mapping[str, StreamSpec] = {}
+    if policy not in _UNLEARNED:
+        student, expected = load_student(Path(policy), device=device)
+    word = word or ("proprio" if student is None else environment_word(",".join(student.keys)))
+    env = make_environments(env_id, num_envs=num_envs, observation=word, env_args=env_args)
+    try:
+        offered = stream_specs(env)
+        check_observation(expected, offered, ignore=[key for key in offered if key not in expected])
+        yield env, student or _unlearned(policy, env.single_action_space.shape[0])  # pyright: ignore[reportOptionalSubscript]
     finally:
         env.close()
-
-
-def _check(expected: Mapping[str, StreamSpec], offered: Mapping[str, StreamSpec]) -> None:
-    """Compare what a student was trained on with what an environment offers, beyond which nothing reaches it."""
-    check_observation(expected, offered, ignore=[key for key in offered if key not in expected])
 
 
 def _unlearned(name: str, action_dim: int) -> Policy:

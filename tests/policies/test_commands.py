@@ -27,6 +27,8 @@ def test_the_commands_go_together(tmp_path, capsys):
     assert facts["env_steps"] == sum(facts["steps"])
     evaluate.main([*common, "--policy", str(run), "--perturb", "touch_shuffled"])
     assert "touch_shuffled" in capsys.readouterr().out
+    evaluate.main([*common, "--policy", "random", "--record", str(tmp_path / "store")])
+    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "store")
 
 
 @pytest.mark.parametrize("command", ["distill", "imitate", "evaluate"])

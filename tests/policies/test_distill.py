@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 
@@ -8,9 +7,9 @@ from vtt.store import EpisodeStore
 from vtt_policies.bundle import load_student
 from vtt_policies.config import DistillConfig, LearnerConfig, StudentConfig
 from vtt_policies.distill import distill, training_seeds
-from vtt_policies.evaluation import FIRST_EVALUATION_SEED
+from vtt_policies.evaluation import FIRST_EVALUATION_SEED, evaluation_seeds
 from vtt_policies.training import Training
-from vtt_policies.trial import evaluate_by_name, watch
+from vtt_policies.trial import evaluate_by_name, record_by_name
 
 TOY = "vtt_toy/Corners-v0"
 SMALL = StudentConfig(hidden_dim=32)
@@ -142,11 +141,13 @@ def test_the_expert_drives_less_and_less():
     assert shares == [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
 
 
-def test_a_watched_episode_holds_what_the_student_does_not_see(tmp_path):
+def test_a_recorded_episode_holds_what_the_student_does_not_see(tmp_path):
     distill(brief(tmp_path / "run", iterations=1, without="touch"), show_progress=False)
-    episode = watch(TOY, tmp_path / "run", seed=7)
-    assert {"privileged", "tactile_left", "action", "expert_action", "success"} <= set(episode)
-    assert episode["tactile_left"].dtype == np.uint8
+    record_by_name(TOY, str(tmp_path / "run"), tmp_path / "store", n=3)
+    store = EpisodeStore.open(tmp_path / "store")
+    assert len(store) == 3
+    assert {"privileged", "tactile_left", "action", "expert_action", "success"} <= set(store.streams)
+    assert [store.episode_attributes(index)["seed"] for index in range(3)] == list(evaluation_seeds(3))
 
 
 def test_an_environment_that_differs_from_the_students_is_refused(tmp_path):

@@ -22,6 +22,7 @@ class EvaluateConfig:
         n: Episodes, one per seed.
         perturb: What is done to touch at test time.
         out: JSON file to write.
+        record: Episode store to record the episodes in, with every observation there is, instead of measuring.
         env_args: Further options of the environment, each key=value.
         num_envs: Episodes run side by side.
         first_seed: The seeds count up from here; training draws below 1000000000.
@@ -34,6 +35,7 @@ class EvaluateConfig:
     n: int = 200
     perturb: Literal["none", "touch_shuffled", "touch_off", "touch_frozen", "touch_delayed"] = "none"
     out: Path | None = None
+    record: Path | None = None
     env_args: tuple[str, ...] = ()
     num_envs: int = 64
     first_seed: int = 1_000_000_000
@@ -49,8 +51,20 @@ def main(argv: Sequence[str]) -> None:
 
     from vtt.files import atomic_write_text
     from vtt_policies.evaluation import table
-    from vtt_policies.trial import evaluate_by_name
+    from vtt_policies.trial import evaluate_by_name, record_by_name
 
+    if config.record is not None:
+        record_by_name(
+            config.env,
+            config.policy,
+            config.record,
+            n=config.n,
+            env_args=config.env_args,
+            first_seed=config.first_seed,
+            device=config.device,
+        )
+        print(config.record)
+        return
     result = evaluate_by_name(
         config.env,
         config.policy,
