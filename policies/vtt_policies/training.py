@@ -152,14 +152,9 @@ class Training:
         The checkpoint counts from the moment that the run's `last` names it; the one before is kept until then.
         """
         rate = max(group["lr"] for group in self.learner.optimizer.param_groups)
-        own = {
-            "iteration": self.iteration,
-            "gradient_steps": self.learner.steps,
-            "seconds": self.seconds,
-            "learning_rate": rate,
-        }
-        self.metrics.add(self.iteration, {**own, **row})
-        state = {"learner": self.learner.state(), "iteration": self.iteration, "seconds": self.seconds}
+        done = {"iteration": self.iteration, "seconds": self.seconds}
+        self.metrics.add(self.iteration, {**done, "gradient_steps": self.learner.steps, "learning_rate": rate, **row})
+        state = {**done, "learner": self.learner.state()}
         folder = self.run.checkpoint(self.iteration)
         save_student(folder, self.policy, specs=self._specs, run=self.run.config, training_state=state)
         self.run.set_last(self.iteration)

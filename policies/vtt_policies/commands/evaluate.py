@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from vtt.cli import parse
+from vtt.errors import ConfigError
 
 __all__ = ["EvaluateConfig", "main"]
 
@@ -41,6 +42,11 @@ class EvaluateConfig:
     first_seed: int = 1_000_000_000
     delay_steps: int = 10
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Refuse what would be silently left out."""
+        if self.record is not None and (self.perturb != "none" or self.out is not None):
+            raise ConfigError("record must stand alone, got perturb or out besides.")
 
 
 def main(argv: Sequence[str]) -> None:
