@@ -48,13 +48,13 @@ PLANS = {
 }
 
 
-def run_demo(out: Path, *, seed: int, full: bool, n: int, device: str) -> Path:
+def run_demo(out: Path, plan: Plan, *, seed: int, n: int, device: str) -> Path:
     """Do what is not done yet, and write `report.html` and `summary.json`.
 
     Args:
         out: Folder for everything.
+        plan: How much of everything.
         seed: Seed of everything random.
-        full: Take the longer plan.
         n: Held-out episodes of each evaluation.
         device: Torch device of the networks.
 
@@ -64,7 +64,6 @@ def run_demo(out: Path, *, seed: int, full: bool, n: int, device: str) -> Path:
     Raises:
         ConfigError: If `out` holds a demo with other settings.
     """
-    plan = PLANS["full" if full else "demo"]
     progress = _Progress(out, {"seed": seed, "n": n, **asdict(plan)})
     episodes, encoder, student, control = (out / name for name in ("episodes", "encoder", "student", "no_touch"))
     env = ["--env", _ENV]
@@ -131,7 +130,7 @@ def run_demo(out: Path, *, seed: int, full: bool, n: int, device: str) -> Path:
 
     summary = _summary(out, progress, seed=seed)
     atomic_write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
-    verdict = _verdict(summary, full=full)
+    verdict = _verdict(summary, longer=plan is PLANS["demo"])
     print(f"\n{verdict}")
     return write_report(out, summary, verdict=verdict, settings=progress.settings, seconds=progress.seconds)
 
@@ -183,24 +182,20 @@ def _summary(out: Path, progress: _Progress, *, seed: int) -> dict[str, Any]:
     return {
         "task": _ENV.removeprefix("vtt_envs:"),
         "n": results["student"]["n"],
-        **{name: result["successes"] / result["n"] for name, result in results.items()},
+        **{name: result["rate"] for name, result in results.items()},
         "seconds": round(sum(progress.seconds.values()), 1),
         "env_steps": int(float(_metrics(out / "student")[-1]["env_steps"])),
         "seed": seed,
     }
 
 
-def _verdict(summary: Mapping[str, Any], *, full: bool) -> str:
-    """Say in a sentence what was reached."""
+def _verdict(summary: Mapping[str, Any], *, longer: bool) -> str:
+    """Say in a sentence what was reached; `longer` tells whether there is a longer plan."""
     reached = (
         f"The student succeeds in {summary['student']:.1%} of {summary['n']} held-out episodes, "
         f"without touch in {summary['no_touch']:.1%}, with another episode's touch in {summary['shuffled']:.1%}."
     )
     if summary["student"] >= _AIM and summary["student"] - summary["no_touch"] >= _MARGIN:
         return reached
-    longer = (
-        "Train longer with another plan."
-        if full
-        else "It stopped when its time was up; `vtt demo --full` trains longer."
-    )
-    return f"{reached} The aim was {_AIM:.0%}, and {_MARGIN:.0%} more than without touch. {longer}"
+    cure = " `vtt demo --full` trains longer." if longer else ""
+    return f"{reached} The aim was {_AIM:.0%}, and {_MARGIN:.0%} more than without touch; its time was up.{cure}"

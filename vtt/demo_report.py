@@ -77,9 +77,10 @@ def _table(out: Path) -> Table:
     rows = []
     for name, label in _ROWS.items():
         result = json.loads((out / f"evaluation_{name}.json").read_text())
-        rate = Rate(result["successes"] / result["n"], *result["interval"])
-        rows.append([label, rate, f"{result['successes']} of {result['n']}", result["steps_to_success"]])
-    columns = ["policy", "success, 95 % interval", "episodes", "steps to success"]
+        rate = Rate(result["rate"], result["low"], result["high"])
+        median = result["steps_to_success"]
+        rows.append([label, rate, f"{result['successes']} of {result['n']}", "none" if median is None else median])
+    columns = ["policy", "success, 95 % interval", "episodes", "median steps to success"]
     return Table("Success on held-out episodes", columns, rows, "Wilson score intervals.")
 
 
@@ -116,7 +117,7 @@ def _video(out: Path) -> Video:
         mp4 = write_video(Path(folder) / "student.mp4", np.stack(frames), fps=10).read_bytes()
     alt = "The student inserts a peg: camera, tactile images of both pads, and where touch looks in the camera image."
     caption = (
-        f"{len(store)} held-out episodes at half speed. The student sees the two tactile images and proprioception, not "
+        f"{len(store)} held-out episodes at half speed. The student sees touch and proprioception, not "
         "the camera. The attention is that of the pretrained encoder, from the touch tokens to the camera image."
     )
     return Video("The student at work", mp4, alt, caption)

@@ -37,7 +37,8 @@ def main(argv: Sequence[str]) -> None:
     """Train a touch policy in minutes, prove that it uses touch, and report."""
     config = parse(DemoConfig, argv, prog="vtt demo")
 
-    from vtt.demo import run_demo
+    from vtt.demo import PLANS, run_demo
 
     out = config.out or Path("runs") / ("demo_full" if config.full else "demo")
-    print(run_demo(out, seed=config.seed, full=config.full, n=config.n, device=config.device))
+    plan = PLANS["full" if config.full else "demo"]
+    print(run_demo(out, plan, seed=config.seed, n=config.n, device=config.device))
