@@ -24,9 +24,9 @@ def force_field(
     """Compute the force that an object puts on each taxel of the gel.
 
     The gel is a bed of springs: normal force `stiffness * indentation`, shear force `shear_stiffness * displacement`,
-    not more than friction times normal force. Forces add up to the contact force if `stiffness` is the contact's stiffness
-    per taxel. It keeps no state; `drag_shear` carries the displacement from step to step, so that a static grasp under
-    load still reads shear.
+    not more than friction times normal force. Forces add up to the contact force if `stiffness` is the contact's
+    stiffness per taxel. It keeps no state; `drag_shear` carries the displacement from step to step, so that a static
+    grasp under load still reads shear.
 
     Args:
         indentation: Overlap of the object with the gel, in m; negative means none. Shape (B, H, W).

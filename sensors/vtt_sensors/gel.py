@@ -17,8 +17,8 @@ from torch import Tensor
 __all__ = ["gel_surface", "surface_slope"]
 
 # Sweeps of the relaxation on the coarsest grid and on each finer one, and the finest pitch (as a part of the spread
-# length) that is relaxed at all; below it the coarser solution is only interpolated. Chosen against a converged solution:
-# see tests/sensors/test_gel.py.
+# length) that is relaxed at all; below it the coarser solution is only interpolated. Chosen against a converged
+# solution: see tests/sensors/test_gel.py.
 _SWEEPS_COARSEST = 6
 _SWEEPS = 2
 _FINEST_RELAXED = 0.2
@@ -30,9 +30,9 @@ def gel_surface(indentation: Tensor, *, pixel_pitch: float, spread_length: float
     """Find the gel's surface under rigid objects.
 
     Where an object touches, the gel follows it; elsewhere the surface is that of a membrane on an elastic layer over an
-    obstacle, `h >= indentation` and `h = spread_length² ∇²h` beside the contact: it leaves a contact without a kink and
-    decays over `spread_length`. The deepest point stays the deepest. It is solved by projected Jacobi sweeps from coarse
-    to fine grids.
+    obstacle, `h >= indentation` and `h = spread_length² ∇²h` beside the contact: it leaves a contact without a kink
+    and decays over `spread_length`. The deepest point stays the deepest. It is solved by projected Jacobi sweeps from
+    coarse to fine grids.
 
     Args:
         indentation: Overlap of the rigid object with the flat gel, in m; negative means no overlap. Shape (B, H, W).
@@ -54,8 +54,9 @@ def gel_surface(indentation: Tensor, *, pixel_pitch: float, spread_length: float
     obstacles = [indentation.clamp_min(0.0)]
     if any(padded):
         obstacles[0] = F.pad(obstacles[0], padded, mode="replicate")
-    for _ in range(levels):
-        obstacles.append(_halve(obstacles[-1]))
+    for level in range(levels):
+        # The mean lowers small and sharp objects, the maximum widens all: take turns.
+        obstacles.append(_halve(obstacles[-1], highest=level % 2 == 0))
 
     surface = obstacles[levels]
     for level in range(levels, -1, -1):
@@ -93,33 +94,33 @@ def surface_slope(height_map: Tensor, *, pixel_pitch: float) -> tuple[Tensor, Te
 def _blur(x: Tensor, *, passes: int) -> Tensor:
     """Blur by [1, 2, 1]/4 along both axes, `passes` times; borders repeat the last value."""
     x = F.pad(x, (passes,) * 4, mode="replicate")
-    for _ in range(2 * passes):
-        x = x[..., 1:] + x[..., :-1]
-    for _ in range(2 * passes):
-        x = x[:, 1:] + x[:, :-1]
+    for axis in (2, 1):
+        for _ in range(2 * passes):
+            size = x.shape[axis] - 1
+            x = x.narrow(axis, 1, size) + x.narrow(axis, 0, size)
     return x.mul_(1.0 / 16**passes)
 
 
-def _halve(x: Tensor) -> Tensor:
-    """Reduce blocks of 2 x 2 to the middle between mean and maximum: the mean alone lowers small and sharp objects."""
-    a, b = x[:, 0::2], x[:, 1::2]
-    mean, highest = a + b, torch.maximum(a, b)
-    mean = (mean[..., 0::2] + mean[..., 1::2]).mul_(0.125)
-    return mean.add_(torch.maximum(highest[..., 0::2], highest[..., 1::2]).mul_(0.5))
+def _halve(x: Tensor, *, highest: bool) -> Tensor:
+    """Reduce blocks of 2 x 2 to their maximum or to their mean."""
+    if highest:
+        x = torch.maximum(x[:, 0::2], x[:, 1::2])
+        return torch.maximum(x[..., 0::2], x[..., 1::2])
+    x = x[:, 0::2] + x[:, 1::2]
+    return (x[..., 0::2] + x[..., 1::2]).mul_(0.25)
 
 
 def _double(x: Tensor) -> Tensor:
     """Double both axes with weights 1/4, 3/4: one step of quadratic B-spline subdivision."""
-    batch, rows, columns = x.shape
     x = F.pad(x, (1, 1, 1, 1), mode="replicate")
-    near = x[:, 1:-1] * 0.75
-    tall = torch.empty(batch, 2 * rows, columns + 2, dtype=x.dtype, device=x.device)
-    quarter = x * 0.25
-    torch.add(near, quarter[:, :-2], out=tall[:, 0::2])
-    torch.add(near, quarter[:, 2:], out=tall[:, 1::2])
-    near = tall[..., 1:-1] * 0.75
-    quarter = tall * 0.25
-    wide = torch.empty(batch, 2 * rows, 2 * columns, dtype=x.dtype, device=x.device)
-    torch.add(near, quarter[..., :-2], out=wide[..., 0::2])
-    torch.add(near, quarter[..., 2:], out=wide[..., 1::2])
-    return wide
+    for axis in (1, 2):
+        size = x.shape[axis] - 2
+        shape = list(x.shape)
+        shape[axis] = 2 * size
+        doubled = torch.empty(shape, dtype=x.dtype, device=x.device)
+        near, far = x.narrow(axis, 1, size) * 0.75, x * 0.25
+        even, odd = (doubled[:, 0::2], doubled[:, 1::2]) if axis == 1 else (doubled[..., 0::2], doubled[..., 1::2])
+        torch.add(near, far.narrow(axis, 0, size), out=even)
+        torch.add(near, far.narrow(axis, 2, size), out=odd)
+        x = doubled
+    return x

@@ -1,5 +1,7 @@
 """Slope to colour: the calibration's table, looked up once per pixel.
 
+A slope changes the colour in proportion to the light that falls there, which the rest image shows.
+
 Legend: B images, H rows, W columns, N nodes of the calibration's table, M nodes of the refined table.
 """
 
@@ -18,11 +20,15 @@ from torch import Tensor
 from vtt.errors import ConfigError
 from vtt_sensors.calibration import Calibration
 
-__all__ = ["ColourTable", "Light", "light_table", "rest_image"]
+__all__ = ["ColourTable", "Light", "illumination", "light_table", "rest_image"]
 
 # Nodes per axis of the refined table. At the GelSight Mini's steepest response neighbouring nodes differ by less than
 # three grey levels, so no steps show; the table takes 2 MB.
 _NODES = 513
+# Bounds of the illumination gain and of a change of colour. Their product, in 64ths, fits a 16-bit integer.
+_GAIN_RANGE = (0.2, 2.5)
+_GAIN_SHIFT = 6
+_MAX_CHANGE = 200
 
 
 class ColourTable:
@@ -41,19 +47,25 @@ class ColourTable:
         fine = F.interpolate(table, size=(_NODES, _NODES), mode="bicubic", align_corners=True)[0]
         fine = fine - fine[:, _NODES // 2, _NODES // 2, None, None]  # (3, M, M); zero slope stays zero
         words = torch.zeros(_NODES, _NODES, 4, dtype=torch.int16)
-        words[..., :3] = fine.round().clamp(-255, 255).permute(1, 2, 0).to(torch.int16)
+        words[..., :3] = fine.round().clamp(-_MAX_CHANGE, _MAX_CHANGE).permute(1, 2, 0).to(torch.int16)
         self._table = words.view(torch.int64).flatten().to(device)  # (M * M,)
         self._nodes_per_slope = (_NODES // 2) / calibration.slope_max
         rest = torch.zeros(*image_shape, 4, dtype=torch.int16)
         rest[..., :3] = torch.from_numpy(rest_image(calibration, image_shape)).to(torch.int16)
         self._rest = rest.to(device)  # (H, W, 4)
+        gain = torch.zeros(*image_shape, 4, dtype=torch.int16)
+        gain[..., :3] = (
+            torch.from_numpy(illumination(calibration.rest_image, image_shape) * 2**_GAIN_SHIFT).round().short()
+        )
+        self._gain = gain.to(device)  # (H, W, 4)
 
-    def __call__(self, slope_row: Tensor, slope_column: Tensor) -> Tensor:
+    def __call__(self, slope_row: Tensor, slope_column: Tensor, *, out: Tensor | None = None) -> Tensor:
         """Return pictures.
 
         Args:
             slope_row: Slope along rows. Shape (B, H, W). Overwritten.
             slope_column: Slope along columns. Shape (B, H, W). Overwritten.
+            out: Where to write. Shape (B, H, W, 3), uint8.
 
         Returns:
             uint8 pictures. Shape (B, H, W, 3).
@@ -64,11 +76,12 @@ class ColourTable:
         # Exact in float32: the index stays below 2^24.
         index = row.mul_(_NODES).add_(column).add_(border * (_NODES + 1)).to(torch.int32)
         change = self._table.index_select(0, index.flatten()).view(torch.int16)
-        image = change.view(*index.shape, 4).add_(self._rest).clamp_(0, 255).to(torch.uint8)
-        picture = torch.empty(*index.shape, 3, dtype=torch.uint8, device=image.device)
-        for channel in range(3):  # strided copies per channel are twice as fast as copying [..., :3]
-            picture[..., channel].copy_(image[..., channel])
-        return picture
+        change = change.view(*index.shape, 4).mul_(self._gain).bitwise_right_shift_(_GAIN_SHIFT)
+        image = change.add_(self._rest).clamp_(0, 255).to(torch.uint8)
+        out = torch.empty(*index.shape, 3, dtype=torch.uint8, device=image.device) if out is None else out
+        for channel in range(3):  # three strided copies are twice as fast as copying [..., :3]
+            out[..., channel].copy_(image[..., channel])
+        return out
 
 
 def rest_image(calibration: Calibration, image_shape: tuple[int, int]) -> NDArray[np.uint8]:
@@ -77,11 +90,29 @@ def rest_image(calibration: Calibration, image_shape: tuple[int, int]) -> NDArra
     Returns:
         uint8 picture of the untouched gel. Shape (H, W, 3).
     """
-    rest = np.asarray(calibration.rest_image)
-    if rest.shape[:2] != tuple(image_shape):
-        shrinks = rest.shape[0] > image_shape[0]
-        rest = cv2.resize(rest, image_shape[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    return np.clip(np.rint(rest), 0, 255).astype(np.uint8)
+    return np.clip(np.rint(_resize(calibration.rest_image, image_shape)), 0, 255).astype(np.uint8)
+
+
+def illumination(rest: NDArray[np.float32], image_shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Estimate how much light of each colour falls on each place, relative to the mean, from the rest image.
+
+    Dust, markers and pixel noise are blurred away.
+
+    Returns:
+        Gain of a slope's change of colour, 0.2 to 2.5. Shape (H, W, 3).
+    """
+    sigma = rest.shape[1] / 25.0
+    smooth = np.asarray(cv2.GaussianBlur(np.array(rest), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.float32)
+    gain = _resize(smooth / np.maximum(smooth.mean(axis=(0, 1)), 1.0), image_shape)
+    return np.clip(gain, *_GAIN_RANGE).astype(np.float32)
+
+
+def _resize(image: NDArray[np.float32], image_shape: tuple[int, int]) -> NDArray[np.float32]:
+    if image.shape[:2] == tuple(image_shape):
+        return np.asarray(image)
+    shrinks = image.shape[0] > image_shape[0]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(np.asarray(image), image_shape[::-1], interpolation=interpolation), np.float32)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,6 @@ Legend: B images, H rows, W columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -74,23 +72,27 @@ class TactileSimulator:
             uint8 tactile images. Shape (B, H, W, 3).
         """
         batch = self._prepare(indentation)
-        touched = (batch.amax(dim=(1, 2)) > 0.0).nonzero().flatten()
-        if len(touched) == len(batch):
-            return self._in_chunks(self._shade, batch)
-        image = self.rest_image.repeat(len(batch), 1, 1, 1)
-        if len(touched):
-            image[touched] = self._in_chunks(self._shade, batch[touched])
+        image = torch.empty(*batch.shape, 3, dtype=torch.uint8, device=self.device)
+        for part, out in zip(self._chunks(batch), self._chunks(image), strict=True):
+            touched = part.amax(dim=(1, 2)) > 0.0
+            if touched.all():
+                self._shade(part, out=out)
+            else:
+                out.copy_(self.rest_image)
+                if touched.any():
+                    out[touched] = self._shade(part[touched])
         return image
 
     def height_map(self, indentation: Tensor) -> Tensor:
         """Find the gel's surface, in m, positive into the gel. Shapes (B, H, W) to (B, H, W)."""
-        return self._in_chunks(self._surface, self._prepare(indentation))
+        return torch.cat([self._surface(part) for part in self._chunks(self._prepare(indentation))])
 
     def _surface(self, indentation: Tensor) -> Tensor:
         return gel_surface(indentation, pixel_pitch=self.spec.pixel_pitch, spread_length=self.spec.spread_length)
 
-    def _shade(self, indentation: Tensor) -> Tensor:
-        return self._colour(*surface_slope(self._surface(indentation), pixel_pitch=self.spec.pixel_pitch))
+    def _shade(self, indentation: Tensor, *, out: Tensor | None = None) -> Tensor:
+        slope_row, slope_column = surface_slope(self._surface(indentation), pixel_pitch=self.spec.pixel_pitch)
+        return self._colour(slope_row, slope_column, out=out)
 
     def _prepare(self, indentation: Tensor) -> Tensor:
         if indentation.ndim != 3 or tuple(indentation.shape[1:]) != self.spec.image_shape:
@@ -100,9 +102,6 @@ class TactileSimulator:
             )
         return indentation.to(self.device, torch.float32)
 
-    def _in_chunks(self, function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
+    def _chunks(self, batch: Tensor) -> tuple[Tensor, ...]:
         pixels = _CPU_PIXELS if self.device.type == "cpu" else _GPU_PIXELS
-        size = max(1, pixels // (batch.shape[1] * batch.shape[2]))
-        if len(batch) <= size:
-            return function(batch)
-        return torch.cat([function(part) for part in batch.split(size)])
+        return batch.split(max(1, pixels // (batch.shape[1] * batch.shape[2])))
