@@ -84,7 +84,7 @@ class PixelHead(nn.Module):
         self.position = nn.Linear(embed_dim, embed_dim)
         self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(embed_dim), std=0.02))
         self.trunk = Trunk(embed_dim, depth, 4)
-        self.values = nn.ModuleDict({key: nn.Linear(embed_dim, width) for key, width in widths.items()})
+        self.values = nn.ModuleDict({key: _near_zero(nn.Linear(embed_dim, width)) for key, width in widths.items()})
 
     def forward(self, x: Tensor, keep: Tensor, groups: Sequence[TokenGroup], tokeniser: Tokeniser) -> dict[str, Tensor]:
         """Predict every token's content from the kept ones.
@@ -115,9 +115,16 @@ class ProjectionHead(nn.Module):
         super().__init__()
         self._widths = dict(widths)
         self.layers = nn.Sequential(
-            nn.Linear(latent_dim, hidden), nn.GELU(), nn.Linear(hidden, sum(self._widths.values()))
+            nn.Linear(latent_dim, hidden), nn.GELU(), _near_zero(nn.Linear(hidden, sum(self._widths.values())))
         )
 
     def forward(self, latent: Tensor) -> dict[str, Tensor]:
         """Map (B, latent_dim) to (B, width) by name."""
         return dict(zip(self._widths, self.layers(latent).split(list(self._widths.values()), 1), strict=True))
+
+
+def _near_zero(layer: nn.Linear) -> nn.Linear:
+    """Let a layer that predicts standardised values begin near their mean."""
+    nn.init.trunc_normal_(layer.weight, std=0.02)
+    nn.init.zeros_(layer.bias)
+    return layer

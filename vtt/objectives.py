@@ -9,7 +9,7 @@ Axes: B batch · M mismatched samples at its end · N tokens · K kept · P valu
 
 Deviations from VTT: explicit weights in one optimiser step (there the alignment's negatives take a step of their own);
 touch is reconstructed. Deviation from MAE: patches are not standardised one by one, which would blow up the noise of an
-untouched gel; errors count relative to the variance of the signal, so that 1 is what predicting the mean scores.
+untouched gel, but by mean and variance of the signal, so that an error of 1 is what predicting the mean scores.
 """
 
 from __future__ import annotations
@@ -92,6 +92,13 @@ class Statistics(NamedTuple):
         mean = {key: data.mean(0) for key, data in observation.items()}
         variance = {key: float((data - mean[key]).square().mean()) for key, data in observation.items()}
         return cls(mean, {key: max(value, _MIN_VARIANCE) for key, value in variance.items()})
+
+    def standardise(self, observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Bring signals to mean 0 at each place and variance 1 over all."""
+        return {
+            key: (data - self.mean[key].to(data.device)) * self.variance[key] ** -0.5
+            for key, data in observation.items()
+        }
 
 
 class Objective(nn.Module):
@@ -177,34 +184,32 @@ class Objective(nn.Module):
         output = encoder.encode(tokens, keep=keep)
         assert output.tokens is not None
         values = self.pixels(output.tokens, keep, tokens.groups, encoder.tokeniser)
+        wanted = self.statistics.standardise(observation)
         hidden = torch.ones(b, n, device=keep.device).scatter(1, keep, 0.0)  # (B, N)
         errors: dict[str, Tensor] = {}
         for group in tokens.groups:
             if group.modality == "special":
                 continue
             there = hidden[:, group.start : group.stop]  # (B, n)
-            target = _content(observation[group.name], self.signals[group.name], self._patches)  # (B, n or 1, P)
+            target = _content(wanted[group.name], self.signals[group.name], self._patches)  # (B, n or 1, P)
             error = (values[group.name].float() - target).square().mean(2) * there
-            errors[group.name] = error.sum() / there.sum().clamp_min(1) / self.statistics.variance[group.name]
+            errors[group.name] = error.sum() / there.sum().clamp_min(1)
         return output, errors
 
     def summary_errors(self, latent: Tensor, observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """By key, the squared error of what the latent predicts, relative to the variance of `summarise`'s signals."""
-        target = summarise(observation)
+        """By key, the squared error of what the latent predicts of coarse signals, relative to their variance."""
+        wanted = self.coarse.standardise(summarise(observation))
         return {
-            key: (value.float() - target[key].flatten(1)).square().mean() / self.coarse.variance[key]
-            for key, value in self.summary(latent).items()
+            key: (value.float() - wanted[key].flatten(1)).square().mean() for key, value in self.summary(latent).items()
         }
 
     def baseline(self, observation: Mapping[str, Tensor]) -> dict[str, float]:
         """What predicting the training mean scores, as `reconstruction_<key>` and `summary_<key>`."""
-        scores: dict[str, float] = {}
-        coarse = summarise(observation)
-        for name, seen, known in (("reconstruction", observation, self.statistics), ("summary", coarse, self.coarse)):
-            for key, data in seen.items():
-                error = (data - known.mean[key].to(data.device)).square().mean()
-                scores[f"{name}_{key}"] = float(error) / known.variance[key]
-        return scores
+        parts = {
+            "reconstruction": self.statistics.standardise(observation),
+            "summary": self.coarse.standardise(summarise(observation)),
+        }
+        return {f"{name}_{key}": float(x.square().mean()) for name, part in parts.items() for key, x in part.items()}
 
 
 def mismatch(batch: Batch) -> dict[str, Tensor]:
