@@ -18,7 +18,7 @@ from vtt.errors import StateError
 from vtt.normalizer import Normalizer
 from vtt_policies.config import LearnerConfig
 from vtt_policies.replay import Batch
-from vtt_policies.student import Student
+from vtt_policies.student import Student, encode_frames
 
 __all__ = ["Learner", "imitation_loss", "rate_factor"]
 
@@ -102,13 +102,13 @@ class Learner:
 
     def loss(self, batch: Batch) -> Tensor:
         """Compare the student with the labels of a batch. Scalar."""
-        streams = dict(batch.observation)
-        remembered = streams.pop("latent", None)
-        prepared = self.normalizer.prepare(streams, device=self._device)
-        latent = self.student.encode(prepared) if remembered is None else self._tensor(remembered)
-        action = self.student(
-            latent, prepared, self._tensor(batch.previous_action), torch.from_numpy(batch.lengths).to(self._device)
-        )
+        if "latent" in batch.observation:
+            latent = self._tensor(batch.observation["latent"])
+        else:
+            latent = encode_frames(self.student, self.normalizer, batch.observation, device=self._device)
+        raw = {key: batch.observation[key] for key in self.student.vector_keys}
+        vectors = self.normalizer.prepare(raw, device=self._device)
+        action = self.student(latent, vectors, self._tensor(batch.previous_action), self._tensor(batch.lengths))
         return imitation_loss(action, self._tensor(batch.expert_action), delta=self.config.huber_delta)
 
     def state(self) -> dict[str, Any]:
