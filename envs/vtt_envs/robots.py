@@ -188,9 +188,8 @@ class FloatingGripper:
                 type=mujoco.mjtGeom.mjGEOM_BOX,
                 size=[across / 2, 0.008, 0.035],
                 pos=[0, sign * (thick + 0.008), -0.035],
-                contype=1,
-                conaffinity=1,
-                gap=thick,
+                contype=0,
+                conaffinity=0,
                 rgba=[0.15, 0.17, 0.2, 1],
             )
             if self.touch:
@@ -266,6 +265,23 @@ class FloatingGripper:
             pos=[0, 0, -self.pad.size[1] / 2],
             quat=quat_wxyz,
         )
+        # MuJoCo reads taxels only while their body is in contact, and the gel is a body of its own. A point inside the
+        # finger, "in contact" without force with whatever comes as near as the gel's corners, costs least.
+        reach = float(np.linalg.norm([self.pad.size[0] / 2, self.pad.size[1] / 2, self.pad.size[2]]))
+        body.add_geom(
+            name=f"near_{finger}",
+            type=mujoco.mjtGeom.mjGEOM_SPHERE,
+            size=[1e-4, 0, 0],
+            pos=[0, sign * self.pad.size[2], -self.pad.size[1] / 2],
+            contype=1,
+            conaffinity=1,
+            gap=reach,
+            mass=0,
+            group=4,
+        )
+        for other in FINGERS:
+            if other != finger:
+                spec.add_exclude(bodyname1=f"finger_{finger}", bodyname2=f"gel_{other}")
         spec.add_sensor(
             name=f"gel_{finger}",
             type=mujoco.mjtSensor.mjSENS_TACTILE,

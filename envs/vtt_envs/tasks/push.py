@@ -28,9 +28,10 @@ _FRICTION = (0.3, 0.6)  # of block and table: metals and plastics on wood or lam
 _FINGER_TRAVEL = 0.04  # m, each finger, from closed to its open stop
 _TIP_HEIGHT = 0.01  # m above the table: the block's upper edge crosses the gel's window
 # Contact impedance of the gel: 2 N along 20 mm of a cylinder of this radius sink some .3 mm (line contact on a half
-# space of .2 MPa, Johnson 1985, section 4.2: half width 4 mm). The pad's own is that of a peg, gripped with more.
+# space of .2 MPa, Johnson 1985, section 4.2: half width 4 mm). The pad's own holds for a peg, gripped with more.
 _SOLIMP = (0.5, 0.98, 0.0015, 0.5, 3.0)
 _TABLE = 4  # collision bit of the floor, see `BatchedEnv`
+_CAMERA = Camera((0.24, -0.24, 0.26), (0.0, 0.0, 0.02))
 
 
 @dataclass
@@ -84,7 +85,7 @@ class Push:
     substeps: int = 25
     # A negative grip holds the fingers at their open stops.
     robot: FloatingGripper = field(default_factory=lambda: FloatingGripper(grip_force=-15.0))
-    camera: Camera = Camera((0.24, -0.24, 0.26), (0.0, 0.0, 0.02))  # noqa: RUF009  frozen
+    camera: Camera = _CAMERA
 
     goal_names = ("goal_x", "goal_y", "goal_z", "table_normal_x", "table_normal_y", "table_normal_z")
     privileged_names = (
