@@ -50,7 +50,7 @@ class Step(NamedTuple):
     Attributes:
         reward: Shape (B,).
         terminated: Whether the episode ended in success. Shape (B,).
-        truncated: Whether it reached the horizon. Shape (B,).
+        truncated: Whether it reached the horizon, or its physics blew up. Shape (B,).
         success: Shape (B,).
     """
 
@@ -236,18 +236,18 @@ class BatchedEnv:
             raise ShapeError(f"action must have shape {(self.num_envs, task_size(self))}, got {action.shape}.")
         if np.isnan(action).any():
             raise ShapeError("action must be a number in [-1, 1], got NaN.")
-        running = np.flatnonzero(~self.done)
-        success = np.zeros(self.num_envs, dtype=bool)
-        reward = np.zeros(self.num_envs)
+        active = ~self.done
+        running = np.flatnonzero(active)
         if len(running):
             self._control(running, np.clip(action[running], -1, 1))
             self.engine.step(self.task.substeps, ids=running)
             self.engine.forward(ids=running)
             self.steps[running] += 1
             self._update(running)
-            success[running] = self.task.success(self.engine)[running]
-            reward[running] = self.task.reward(self.engine, success)[running]
-        truncated = ~self.done & ~success & (self.steps >= self.horizon)
+        lost = self.engine.lost(_SETTLE_STEPS + self.steps * self.task.substeps)
+        success = active & ~lost & self.task.success(self.engine)
+        reward = np.where(active, self.task.reward(self.engine, success), 0.0)
+        truncated = active & ~success & (lost | (self.steps >= self.horizon))
         self.done |= success | truncated
         return Step(reward, success, truncated, success)
 
@@ -291,8 +291,10 @@ class BatchedEnv:
         if "wrench" in out:
             out["wrench"][ids] = self._wrench()[ids]
         if self._simulator is not None:
-            pads = np.stack([self._penetration(f)[ids] for f in FINGERS]).astype(np.float32)
-            images = self._simulator.render(torch.from_numpy(pads.reshape(-1, *self._taxels)))
+            pads = np.empty((2, len(ids), *self._taxels), dtype=np.float32)
+            for pad, finger in zip(pads, FINGERS, strict=True):
+                pad[:] = self._penetration(finger, ids)
+            images = self._simulator.render(torch.from_numpy(pads).flatten(0, 1))
             images = images.cpu().numpy().reshape(2, len(ids), *self._taxels, 3)
             for key, image in zip(PADS, images, strict=True):
                 out[key][ids] = image
@@ -302,14 +304,16 @@ class BatchedEnv:
         if self._renderer is not None and CAMERAS[0] in out:
             out[CAMERAS[0]][ids] = self._renderer.render(engine, ids)
 
-    def _penetration(self, finger: str) -> NDArray[np.float64]:
+    def _penetration(self, finger: str, ids: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Overlap of objects with the gel at each taxel, in [m]. Shape (n, rows, columns)."""
         rows, columns = self._taxels
-        return self.engine.sensor(f"gel_{finger}")[:, : rows * columns].reshape(-1, rows, columns)
+        # The first third of the reading; sliding speeds follow.
+        return self.engine.sensor(f"gel_{finger}")[ids, : rows * columns].reshape(-1, rows, columns)
 
     def _force(self, finger: str, ids: NDArray[np.intp]) -> NDArray[np.float32]:
         """Spread the measured contact force over the cells of one pad. Shape (n, rows, columns, 3)."""
         rows, columns = self._taxels
-        indentation = self._penetration(finger)[ids]
+        indentation = self._penetration(finger, ids)
         cells = indentation.reshape(len(ids), rows // _FORCE_POOL, _FORCE_POOL, columns // _FORCE_POOL, _FORCE_POOL)
         contact = self.engine.sensor(f"contact_{finger}")[ids]
         rotation = self.engine.body_rotation("tool")[ids]

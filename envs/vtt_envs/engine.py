@@ -34,11 +34,16 @@ class Engine:
         self.qvel: NDArray[np.float64] = self.batch.bind("qvel")
         self.ctrl: NDArray[np.float64] = self.batch.bind("ctrl")
         self.mocap_pos: NDArray[np.float64] = self.batch.bind("mocap_pos")
-        self.gravity: NDArray[np.float64] = self.batch.expand("opt.gravity")
+        self._time = self.batch.bind("time")
         self._sensordata = self.batch.bind("sensordata")
         self._xpos = self.batch.bind("xpos")
         self._xquat = self.batch.bind("xquat")
         self._xmat = self.batch.bind("xmat")
+        self._readings = {
+            model.sensor(index).name: slice(int(address), int(address + size))
+            for index, (address, size) in enumerate(zip(model.sensor_adr, model.sensor_dim, strict=True))
+        }
+        self._bodies = {model.body(index).name: index for index in range(model.nbody)}
         self._disableflags = self.batch.expand("opt.disableflags")
         self._enabled = int(model.opt.disableflags)
         self._muted = self._enabled | int(mujoco.mjtDisableBit.mjDSBL_SENSOR)
@@ -57,19 +62,22 @@ class Engine:
         self._disableflags[:] = self._enabled
         self.batch.forward(ids=ids)
 
+    def lost(self, steps: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Return which simulations blew up and were set back by MuJoCo since their reset, `steps` physics steps ago."""
+        return self._time < (steps - 0.5) * self.model.opt.timestep
+
     def sensor(self, name: str) -> NDArray[np.float64]:
         """Return the readings of one sensor. Shape (B, S)."""
-        sensor = self.model.sensor(name)
-        return self._sensordata[:, sensor.adr[0] : sensor.adr[0] + sensor.dim[0]]
+        return self._sensordata[:, self._readings[name]]
 
     def body_position(self, name: str) -> NDArray[np.float64]:
         """Return a body's position in the world, in [m]. Shape (B, 3)."""
-        return self._xpos[:, self.model.body(name).id]
+        return self._xpos[:, self._bodies[name]]
 
     def body_rotation(self, name: str) -> NDArray[np.float64]:
         """Return a body's axes in the world, as columns. Shape (B, 3, 3)."""
-        return self._xmat[:, self.model.body(name).id].reshape(-1, 3, 3)
+        return self._xmat[:, self._bodies[name]].reshape(-1, 3, 3)
 
     def body_quat(self, name: str) -> NDArray[np.float64]:
         """Return a body's orientation in the world as quaternions wxyz. Shape (B, 4)."""
-        return self._xquat[:, self.model.body(name).id]
+        return self._xquat[:, self._bodies[name]]
