@@ -49,7 +49,7 @@ class PretrainConfig:
         seconds: Wall time in s, over all interruptions; None trains until `steps`. With it, results depend on the
             machine's speed.
         batch_size: Frames per step; half of them are judged with the touch of another moment.
-        learning_rate: Peak step size of AdamW.
+        learning_rate: Peak step size of AdamW; None takes 0.2 / `embed_dim`, at most 0.003.
         weight_decay: Of AdamW, on matrices.
         warmup: Steps of linear warm-up, after which the step size falls as a cosine to 0.
         held_out: Share of episodes kept for validation.
@@ -69,7 +69,7 @@ class PretrainConfig:
     steps: int | None = 2000
     seconds: float | None = None
     batch_size: int = 128
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     weight_decay: float = 0.05
     warmup: int = 50
     held_out: float = 0.1
@@ -94,6 +94,11 @@ class PretrainConfig:
             raise ConfigError(f"batch_size must be at least 2, got {self.batch_size}.")
         if self.encoder.window != 1:
             raise ConfigError(f"encoder.window must be 1 to train on frames, got {self.encoder.window}.")
+
+    @property
+    def peak_rate(self) -> float:
+        """Peak step size: falls with the width (muP, arXiv 2203.03466), found for the demo's encoder."""
+        return min(3e-3, 0.2 / self.encoder.embed_dim) if self.learning_rate is None else self.learning_rate
 
     def progress(self, step: int, seconds: float) -> float:
         """Share of the budget that is spent."""
@@ -197,7 +202,7 @@ class _Trainer:
         decayed = [parameter for name, parameter in named if parameter.ndim > 1 and name.endswith("weight")]
         others = [parameter for name, parameter in named if parameter.ndim <= 1 or not name.endswith("weight")]
         groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, lr=config.peak_rate, weight_decay=config.weight_decay)
         self._parameters = decayed + others
 
     def step(self, step: int, spent: float, *, gradient_norms_wanted: bool) -> dict[str, float]:
@@ -208,7 +213,7 @@ class _Trainer:
         rng = np.random.default_rng((self.config.seed, step))
         batch = self.data.sample(self.config.batch_size, rng)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        rate = self.config.learning_rate * _rate(step, spent, self.config.warmup)
+        rate = self.config.peak_rate * _rate(step, spent, self.config.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.encoder.train()

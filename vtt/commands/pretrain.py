@@ -34,7 +34,7 @@ class Pretrain:
         steps: Optimiser steps; with `seconds` alone, as many as fit.
         seconds: Wall time after which training stops, in s.
         batch_size: Frames per step.
-        learning_rate: Peak step size.
+        learning_rate: Peak step size; by default what suits the encoder's width.
         reconstruction: Weight of the hidden tokens' reconstruction; 0 leaves it out, as the baselines must.
         summary: Weight of the latent's reconstruction.
         contact: Weight of the contact verdict.
@@ -55,7 +55,7 @@ class Pretrain:
     steps: int | None = None
     seconds: float | None = None
     batch_size: int = 128
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     reconstruction: float | None = None
     summary: float = 1.0
     contact: float = 0.3
