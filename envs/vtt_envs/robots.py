@@ -274,7 +274,7 @@ class FloatingGripper:
             size=[1e-4, 0, 0],
             pos=[0, sign * self.pad.size[2], -self.pad.size[1] / 2],
             contype=1,
-            conaffinity=1,
+            conaffinity=0,
             gap=reach,
             mass=0,
             group=4,
