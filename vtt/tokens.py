@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from vtt.errors import ConfigError, ShapeError, missing
 
 __all__ = [
+    "Modality",
     "PatchTokeniser",
+    "SignalKind",
     "SignalSpec",
     "TokenGroup",
     "Tokeniser",
