@@ -101,13 +101,14 @@ def upsample(attention: Tensor, size: tuple[int, int]) -> Tensor:
 def overlay(
     image: NDArray[np.uint8], attention: NDArray[np.floating] | Tensor, *, strength: float = 0.7, peak: float = 0.0
 ) -> NDArray[np.uint8]:
-    """Paint a map over its image, from nothing over red to yellow.
+    """Paint a map over its image, from nothing where it is least over red to yellow where it peaks.
 
     Args:
         image: Shape (H, W, 3), uint8.
         attention: Map of the image, shape (rows, columns).
         strength: Opacity where the map is at its peak, 0..1.
-        peak: Map value that is painted at full strength; 0 takes the map's maximum. Give one for all frames of a video.
+        peak: Map value that is painted at full strength; 0 takes the map's maximum, but at least twice its mean, so
+            that an even map paints nothing. Give one for all frames of a video.
 
     Returns:
         Shape (H, W, 3), uint8.
@@ -120,7 +121,8 @@ def overlay(
     values = torch.as_tensor(attention, dtype=torch.float32).detach().cpu()
     if values.ndim != 2:
         raise ShapeError(f"attention must be (rows, columns), got {tuple(values.shape)}.")
-    values = values / (peak or float(values.max()) or 1.0)
+    least, high = values.min(), peak or torch.maximum(values.max(), 2 * values.mean())
+    values = (values - least) / (high - least).clamp_min(torch.finfo(values.dtype).tiny)
     size = (image.shape[0], image.shape[1])
     x = F.interpolate(values[None, None], size, mode="bilinear", align_corners=False)[0, 0].clamp(0, 1).numpy()
     heat = 255 * np.stack([np.ones_like(x), np.clip(2 * x - 1, 0, 1), np.zeros_like(x)], 2)  # (H, W, 3)

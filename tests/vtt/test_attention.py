@@ -127,6 +127,7 @@ def test_overlay_paints_the_peak_and_leaves_the_rest():
     assert painted[0, 47].tolist() == [255, 255, 0]
     assert (painted[:, :8] == 100).all()
     assert (overlay(image, np.zeros((2, 3))) == image).all()
+    assert (overlay(image, np.full((2, 3), 1 / 6)) == image).all()
     faint = overlay(image, np.array([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]), strength=1.0, peak=10.0)
     assert abs(int(faint[0, 47, 0]) - 116) <= 1  # a tenth of the way to 255
 
