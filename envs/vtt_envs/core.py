@@ -291,11 +291,7 @@ class BatchedEnv:
         if "wrench" in out:
             out["wrench"][ids] = self._wrench()[ids]
         if self._simulator is not None:
-            pads = np.empty((2, len(ids), *self._taxels), dtype=np.float32)
-            for pad, finger in zip(pads, FINGERS, strict=True):
-                pad[:] = self._penetration(finger, ids)
-            images = self._simulator.render(torch.from_numpy(pads).flatten(0, 1))
-            images = images.cpu().numpy().reshape(2, len(ids), *self._taxels, 3)
+            images = self._touch(self._simulator, ids)
             for key, image in zip(PADS, images, strict=True):
                 out[key][ids] = image
         if FORCES[0] in out:
@@ -303,6 +299,20 @@ class BatchedEnv:
                 out[key][ids] = self._force(finger, ids)
         if self._renderer is not None and CAMERAS[0] in out:
             out[CAMERAS[0]][ids] = self._renderer.render(engine, ids)
+
+    def _touch(self, simulator: TactileSimulator, ids: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """Tactile images of both pads. Shape (2, n, rows, columns, 3)."""
+        pads = np.empty((2, len(ids), *self._taxels), dtype=np.float32)
+        for pad, finger in zip(pads, FINGERS, strict=True):
+            pad[:] = self._penetration(finger, ids)
+        # Maps this small gain nothing from a second thread, and where another process wants the core they wait for it.
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            images = simulator.render(torch.from_numpy(pads).flatten(0, 1))
+        finally:
+            torch.set_num_threads(threads)
+        return images.cpu().numpy().reshape(*pads.shape, 3)
 
     def _penetration(self, finger: str, ids: NDArray[np.intp]) -> NDArray[np.float64]:
         """Overlap of objects with the gel at each taxel, in [m]. Shape (n, rows, columns)."""
