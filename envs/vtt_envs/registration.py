@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
-from vtt.errors import missing
+from vtt.errors import DependencyError, missing
 
 if TYPE_CHECKING:
     from vtt_envs.sb3 import Sb3VecEnv
@@ -19,16 +21,17 @@ __all__ = ["TASKS", "make_sb3", "register_all"]
 TASKS = ("PegInsertion", "Push")
 
 
-def _make_task(name: str, kwargs: dict[str, Any]) -> tuple[Task, dict[str, Any]]:
+def _make_task(name: str, kwargs: dict[str, Any], *, batched: bool) -> tuple[Task, dict[str, Any]]:
     """Build a task from the arguments that it knows; return the rest."""
-    import inspect
-
+    _check_mujoco()
     from vtt_envs import tasks
     from vtt_envs.core import BatchedEnv
 
     task_class = getattr(tasks, name)
     known = {field.name for field in fields(task_class)}
     others = set(inspect.signature(BatchedEnv.__init__).parameters) - {"self", "task"} | {"render_mode"}
+    if not batched:
+        others -= {"num_envs"}
     for key in kwargs:
         if key not in known | others:
             raise missing(f"argument of vtt/{name}-v0", key, known | others)
@@ -36,11 +39,24 @@ def _make_task(name: str, kwargs: dict[str, Any]) -> tuple[Task, dict[str, Any]]
     return task, {key: value for key, value in kwargs.items() if key not in known}
 
 
+def _check_mujoco() -> None:
+    """Say clearly which environment variable keeps MuJoCo from being imported."""
+    try:
+        import mujoco  # noqa: F401
+    except ImportError:
+        raise
+    except Exception as error:  # whatever the GL library raises that the variable names
+        raise DependencyError(
+            f"MuJoCo cannot be imported with MUJOCO_GL={os.environ.get('MUJOCO_GL')} ({error}). "
+            "Unset it, or set it to egl: touch and renderer='rays' need no OpenGL."
+        ) from error
+
+
 def _single(name: str) -> Callable[..., gym.Env]:
     def make(**kwargs: Any) -> gym.Env:
+        task, rest = _make_task(name, kwargs, batched=False)
         from vtt_envs.single import TaskEnv
 
-        task, rest = _make_task(name, kwargs)
         return TaskEnv(task, **rest)
 
     return make
@@ -48,10 +64,10 @@ def _single(name: str) -> Callable[..., gym.Env]:
 
 def _vector(name: str) -> Callable[..., gym.vector.VectorEnv]:
     def make(**kwargs: Any) -> gym.vector.VectorEnv:
+        kwargs.pop("max_episode_steps", None)  # the task's own horizon ends an episode
+        task, rest = _make_task(name, kwargs, batched=True)
         from vtt_envs.vector import VectorTaskEnv
 
-        kwargs.pop("max_episode_steps", None)  # the task's own horizon ends an episode
-        task, rest = _make_task(name, kwargs)
         return VectorTaskEnv(task, **rest)
 
     return make
@@ -62,14 +78,15 @@ def make_sb3(env_id: str, **kwargs: Any) -> Sb3VecEnv:
 
     Raises:
         MissingError: If there is no such id or argument.
+        DependencyError: If MuJoCo cannot be imported, or OpenGL is asked for and there is none.
     """
-    from vtt_envs.sb3 import Sb3VecEnv
-
     names = {f"vtt/{name}-v0": name for name in TASKS}
     bare = env_id.removeprefix("vtt_envs:")
     if bare not in names:
         raise missing("environment", env_id, names)
-    task, rest = _make_task(names[bare], kwargs)
+    task, rest = _make_task(names[bare], kwargs, batched=True)
+    from vtt_envs.sb3 import Sb3VecEnv
+
     return Sb3VecEnv(task, **rest)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from vtt.errors import missing
+from vtt.errors import ShapeError, missing
 from vtt.streams import StreamSpec
 from vtt_envs.core import BatchedEnv
 from vtt_envs.task import Task
@@ -64,8 +64,13 @@ class VectorTaskEnv(gym.vector.VectorEnv):
             seed: One seed for each environment (those not reset ignore theirs), or a first seed that counts up, or
                 None to draw seeds.
             options: `{"reset_mask": (B,) bool}` restarts only some.
+
+        Raises:
+            ShapeError: If `seed` or `reset_mask` has another length.
         """
         mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool)), dtype=bool)
+        if mask.shape != (self.num_envs,):
+            raise ShapeError(f"reset_mask must have shape {(self.num_envs,)}, got {mask.shape}.")
         first = seed if isinstance(seed, int | np.integer) else None
         super().reset(seed=None if first is None else int(first))
         if first is not None:
@@ -74,6 +79,8 @@ class VectorTaskEnv(gym.vector.VectorEnv):
             seeds = self.np_random.integers(2**31, size=self.num_envs).tolist()
         else:
             seeds = [int(value) for value in seed]  # type: ignore[union-attr]
+            if len(seeds) != self.num_envs:
+                raise ShapeError(f"seed must have one entry for each of {self.num_envs} environments, got {len(seeds)}.")
         ids = np.flatnonzero(mask)
         self.core.reset([seeds[index] for index in ids], ids=ids)
         return self._observe(), self._info(np.zeros(self.num_envs, dtype=bool))

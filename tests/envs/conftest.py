@@ -1,0 +1,36 @@
+"""How the tests build environments: touch and rays need no graphics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gymnasium as gym
+import pytest
+from gymnasium.vector import VectorEnv
+
+from vtt_envs import TASKS
+
+MakeVector = Callable[..., VectorEnv]
+
+
+@pytest.fixture(params=TASKS)
+def task(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def make_vector() -> Iterator[MakeVector]:
+    made: list[VectorEnv] = []
+
+    def make(task: str, num_envs: int = 1, **kwargs: Any) -> VectorEnv:
+        settings = {"observation": "oracle", "num_threads": 1, "renderer": "rays", **kwargs}
+        env = gym.make_vec(
+            f"vtt_envs:vtt/{task}-v0", num_envs=num_envs, vectorization_mode="vector_entry_point", **settings
+        )
+        made.append(env)
+        return env
+
+    yield make
+    for env in made:
+        env.close()
