@@ -19,7 +19,7 @@ __all__ = ["gel_surface", "surface_slope"]
 # Sweeps of the relaxation on the coarsest grid and on each finer one, and the finest pitch (as a part of the spread
 # length) that is relaxed at all; below it the coarser solution is only interpolated. Chosen against a converged
 # solution: see tests/sensors/test_gel.py.
-_SWEEPS_COARSEST = 6
+_SWEEPS_COARSEST = 4
 _SWEEPS = 2
 _FINEST_RELAXED = 0.2
 # Standard deviation of the blur by the skin and the camera, m. One pixel of the GelSight Mini.
@@ -46,17 +46,16 @@ def gel_surface(indentation: Tensor, *, pixel_pitch: float, spread_length: float
     added; the coarse-to-fine order, with the contact restored at each level, follows Taxim (Si & Yuan, RA-L 2022).
     """
     rows, columns = indentation.shape[-2:]
-    # Coarsen while a cell stays below the spread length and the grid keeps 4 cells.
-    levels = max(0, math.floor(math.log2(spread_length / pixel_pitch)))
+    # Coarsen to cells of one to two spread lengths, where few sweeps converge, but to no fewer than 4 cells.
+    levels = max(0, math.floor(math.log2(2.0 * spread_length / pixel_pitch)))
     levels = min(levels, math.floor(math.log2(min(rows, columns) / 4)))
     block = 2**levels
     padded = (0, -columns % block, 0, -rows % block)
     obstacles = [indentation.clamp_min(0.0)]
     if any(padded):
         obstacles[0] = F.pad(obstacles[0], padded, mode="replicate")
-    for level in range(levels):
-        # The mean lowers small and sharp objects, the maximum widens all: take turns.
-        obstacles.append(_halve(obstacles[-1], highest=level % 2 == 0))
+    for _ in range(levels):
+        obstacles.append(_halve(obstacles[-1]))
 
     surface = obstacles[levels]
     for level in range(levels, -1, -1):
@@ -101,11 +100,8 @@ def _blur(x: Tensor, *, passes: int) -> Tensor:
     return x.mul_(1.0 / 16**passes)
 
 
-def _halve(x: Tensor, *, highest: bool) -> Tensor:
-    """Reduce blocks of 2 x 2 to their maximum or to their mean."""
-    if highest:
-        x = torch.maximum(x[:, 0::2], x[:, 1::2])
-        return torch.maximum(x[..., 0::2], x[..., 1::2])
+def _halve(x: Tensor) -> Tensor:
+    """Average blocks of 2 x 2; their maximum would lift the gel off round objects."""
     x = x[:, 0::2] + x[:, 1::2]
     return (x[..., 0::2] + x[..., 1::2]).mul_(0.25)
 

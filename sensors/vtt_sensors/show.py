@@ -92,7 +92,7 @@ def show(
         strips.append(PanelStrip(titles, panel_shape=shape, height_limit=limit))
 
     attention = None if view is None else above_average(view.attention)
-    peak = 0.0 if attention is None else float(np.quantile(attention.max(axis=(1, 2)), 0.99))
+    peak = 0.0 if attention is None else float(np.median(attention.max(axis=(1, 2))))
 
     def draw(strip: PanelStrip, index: int) -> NDArray[np.uint8]:
         frame = recording.frames[index]
@@ -104,7 +104,7 @@ def show(
             "height map [mm]": colour_height(_MM * height_maps[index].astype(np.float32), limit=limit),
         }
         if attention is not None:
-            panels["encoder attention"] = overlay(frame, attention[index], peak=peak)
+            panels["encoder attention"] = overlay(frame // 2, attention[index], peak=peak)
         return strip.draw(panels)
 
     stem = path.resolve().stem

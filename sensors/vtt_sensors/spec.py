@@ -85,7 +85,7 @@ class SensorSpec:
             expected = f"{round(self.image_shape[0] * factor)} x {columns}"
             raise ConfigError(
                 f"image_shape must keep the aspect of {self.name} ({self.image_shape[0]} x {self.image_shape[1]} px), "
-                f"got {rows} x {columns}. Use {expected}."
+                f"got {rows} x {columns} px. Use {expected}."
             )
         return dataclasses.replace(self, image_shape=(rows, columns), pixel_pitch=self.pixel_pitch / factor)
 
