@@ -8,6 +8,7 @@ Legend: n images, H rows, W columns.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from typing import Literal, Protocol
 
@@ -78,20 +79,31 @@ def make_renderer(kind: RendererKind, engine: Engine, *, size: int) -> Renderer:
     raise ConfigError(f"renderer must be gl, rays or auto, got '{kind}'.")
 
 
+@functools.cache
+def _opengl_error() -> str | None:
+    """Try once whether this process gets an OpenGL context; a second failing try would abort it."""
+    model = mujoco.MjSpec().compile()
+    try:
+        with warnings.catch_warnings():  # what the GL libraries warn of is told by the error
+            warnings.simplefilter("ignore")
+            mujoco.Renderer(model, height=1, width=1).close()
+    except Exception as error:  # the GL libraries raise whatever they like, from ImportError to their own
+        return str(error)
+    return None
+
+
 class GlRenderer:
     """Draws with `mujoco.Renderer`."""
 
     def __init__(self, engine: Engine, *, size: int) -> None:
-        try:
-            with warnings.catch_warnings():  # what the GL libraries warn of is told by the error
-                warnings.simplefilter("ignore")
-                self._renderer = mujoco.Renderer(engine.model, height=size, width=size)
-        except Exception as error:  # the GL libraries raise whatever they like, from ImportError to their own
+        error = _opengl_error()
+        if error is not None:
             raise DependencyError(
                 f"The camera needs an OpenGL context and this machine gave none ({error}). "
                 "Install EGL or OSMesa and set MUJOCO_GL=egl or osmesa, pass renderer='rays', "
                 "or choose an observation without a camera, such as 'tactile'."
-            ) from error
+            )
+        self._renderer = mujoco.Renderer(engine.model, height=size, width=size)
         self._data = mujoco.MjData(engine.model)
 
     def render(self, engine: Engine, ids: NDArray[np.intp]) -> NDArray[np.uint8]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,14 @@ def _make_task(name: str, kwargs: dict[str, Any], *, batched: bool) -> tuple[Tas
 
 
 def _check_mujoco() -> None:
-    """Say clearly which environment variable keeps MuJoCo from being imported."""
+    """Import MuJoCo; say clearly if MUJOCO_GL keeps it from being imported."""
+    headless = sys.platform == "linux" and not any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    if headless and "mujoco" not in sys.modules and not os.environ.get("MUJOCO_GL"):
+        os.environ["MUJOCO_GL"] = "egl"  # MuJoCo's default needs a display
+        try:
+            import mujoco
+        except Exception:  # no EGL here: cameras will say so, touch needs none
+            del os.environ["MUJOCO_GL"]
     try:
         import mujoco  # noqa: F401
     except ImportError:

@@ -34,8 +34,8 @@ _MAX_TILT = 1.2  # rad, pitch and roll of the floating tool from its home pose
 class GelPad:
     """Contact body and sensing window of one gel pad.
 
-    The gel is a rigid block on springs with a soft contact, so that a grasped object tips and shifts under load by what a
-    soft pad allows; the stiffnesses are plausible for a silicone gel, not measured on a sensor.
+    The gel is a rigid block on springs with a soft contact, so that a grasped object tips and shifts under load by what
+    a soft pad allows; the stiffnesses are plausible for a silicone gel, not measured on a sensor.
 
     Attributes:
         size: Outer size of the gel (across the finger, along the finger, thickness) in [m].
@@ -44,12 +44,12 @@ class GelPad:
             GelSight Mini: 14.16 x 18.88 mm (tactile-mnist, Taxim: .059 mm/px at 240x320).
         taxels: Rows (across) and columns (along the finger) of the penetration grid.
         friction: Coulomb coefficient (1), torsional coefficient in [m], rolling coefficient in [m].
-        shear_stiffness: Spring of the gel against sliding over its finger, in [N/m]: some 4 N/mm, a layer of 4 mm with a
-            shear modulus of .1 MPa under a contact of 100 mm2 and its surroundings.
+        shear_stiffness: Spring of the gel against sliding over its finger, in [N/m]: some 4 N/mm, a layer of 4 mm with
+            a shear modulus of .1 MPa under a contact of 100 mm2 and its surroundings.
         twist_stiffness: Spring of the gel against turning about its normal, in [N m/rad].
         relaxation: Ratio of damping to stiffness of both springs, in [s].
-        solref: MuJoCo contact reference (-stiffness, -damping), with a constant impedance a linear spring: a steel cylinder
-            of 16 mm sinks some .9 mm into the gel at 10 N.
+        solref: MuJoCo contact reference (-stiffness, -damping), with a constant impedance a linear spring: a steel
+            cylinder of 16 mm sinks some .9 mm into the gel at 10 N.
         solimp: MuJoCo contact impedance.
     """
 

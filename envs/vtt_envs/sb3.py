@@ -20,7 +20,8 @@ class Sb3VecEnv(VecEnv):
     """`VecEnv` that steps all environments in one physics batch.
 
     As SB3 expects, an environment that ends is reset at once: its last observation is in
-    `info["terminal_observation"]`, and `info["TimeLimit.truncated"]` tells a horizon from a success. `info["is_success"]` feeds SB3's success rate.
+    `info["terminal_observation"]`, and `info["TimeLimit.truncated"]` tells a horizon from a success.
+    `info["is_success"]` feeds SB3's success rate.
 
     Args:
         task: What to do.

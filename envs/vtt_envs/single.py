@@ -15,7 +15,7 @@ from vtt_envs.task import Task
 __all__ = ["TaskEnv"]
 
 
-class TaskEnv(gym.Env[dict[str, NDArray], NDArray[np.float32]]):
+class TaskEnv(gym.Env[dict[str, Any], NDArray[np.float32]]):
     """One environment; `info` as in `vtt_envs.vector.VectorTaskEnv`, without the leading axis.
 
     Args:

@@ -80,7 +80,9 @@ class VectorTaskEnv(gym.vector.VectorEnv):
         else:
             seeds = [int(value) for value in seed]  # type: ignore[union-attr]
             if len(seeds) != self.num_envs:
-                raise ShapeError(f"seed must have one entry for each of {self.num_envs} environments, got {len(seeds)}.")
+                raise ShapeError(
+                    f"seed must have one entry for each of {self.num_envs} environments, got {len(seeds)}."
+                )
         ids = np.flatnonzero(mask)
         self.core.reset([seeds[index] for index in ids], ids=ids)
         return self._observe(), self._info(np.zeros(self.num_envs, dtype=bool))

@@ -128,7 +128,7 @@ def test_rewards_are_one_number_per_environment(task: str, reward_kind: str, mak
 
 
 def test_unknown_names_say_which_exist(task: str) -> None:
-    with pytest.raises(MissingError, match=r"No observation 'touch'\. Available: all, oracle, proprio, tactile, visual"):
+    with pytest.raises(MissingError, match=r"No observation 'touch'\. Available: all, oracle, proprio, tactile"):
         _make(task, "touch")
     with pytest.raises(MissingError, match=rf"No argument of vtt/{task}-v0 'reward_king'\. Available: .*reward_kind"):
         _make(task, reward_king="dense")
@@ -165,7 +165,7 @@ def test_wrong_actions_and_calls_are_refused(task: str, make_vector) -> None:
     env.reset(seed=0)
     with pytest.raises(ShapeError, match=r"action must have shape \(2, 6\), got \(6,\)"):
         env.step(np.zeros(6))
-    with pytest.raises(ShapeError, match="action must be a number in .*, got NaN"):
+    with pytest.raises(ShapeError, match=r"action must be a number in \[-1, 1\], got NaN"):
         env.step(np.full((2, 6), np.nan))
     with pytest.raises(MissingError, match=r"No method 'explode'\. Available: contact, expert_action"):
         env.call("explode")

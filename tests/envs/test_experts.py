@@ -1,0 +1,70 @@
+"""The scripted experts solve their tasks over the whole range of episodes; acting at random does not."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def _successes(env, *, seed: int, act) -> NDArray[np.bool_]:
+    _, info = env.reset(seed=seed)
+    success = np.zeros(env.num_envs, dtype=bool)
+    for step in range(env.horizon):
+        *_, truncated, info = env.step(act(step, info))
+        success |= info["success"]
+        if (success | truncated).all():
+            break
+    return success
+
+
+def test_the_expert_succeeds(task: str, make_vector) -> None:
+    env = make_vector(task, 64, num_threads=2)
+
+    success = _successes(env, seed=1000, act=lambda _, info: info["expert_action"])
+
+    assert success.mean() >= 0.95
+
+
+def test_acting_at_random_fails_and_stays_finite(task: str, make_vector) -> None:
+    env = make_vector(task, 16, observation="all", num_threads=2, horizon=30)
+    generator = np.random.default_rng(0)
+    actions = generator.uniform(-1.2, 1.2, (4, 16, 6))  # each held for a while, which carries the tool far
+
+    success = _successes(env, seed=0, act=lambda step, _: actions[step // 8])
+
+    assert success.mean() < 0.2
+    assert all(np.isfinite(value).all() for value in env.core.observation.values())
+
+
+def test_extreme_actions_are_clipped_and_stay_finite(task: str, make_vector) -> None:
+    corners = np.array(np.meshgrid(*[[-1.0, 1.0]] * 6)).reshape(6, -1).T
+    observations = []
+    for scale in (1.0, 1e30, np.inf):
+        env = make_vector(task, 64, num_threads=2, horizon=60)
+        env.reset(seed=0)
+        for _ in range(30):
+            observation, *_ = env.step(scale * corners)
+        observations.append(observation)
+
+    for key, value in observations[0].items():
+        assert np.isfinite(value).all()
+        assert np.abs(value).max() < 2  # m: nothing was thrown away
+        np.testing.assert_array_equal(value, observations[1][key])
+        np.testing.assert_array_equal(value, observations[2][key])
+
+
+def test_a_simulation_that_blows_up_ends_as_a_failure(task: str, make_vector, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes its warning to a file of the working directory
+    env = make_vector(task, 2)
+    env.reset(seed=0)
+    env.step(np.zeros((2, 6)))
+
+    env.core.engine.qvel[0] = 1e12
+    observation, _, terminated, truncated, info = env.step(np.zeros((2, 6)))
+
+    assert truncated.tolist() == [True, False]
+    assert not terminated.any()
+    assert not info["success"].any()
+    assert all(np.isfinite(value).all() for value in observation.values())
+    env.reset(options={"reset_mask": truncated})
+    assert not env.step(np.zeros((2, 6)))[3].any()
