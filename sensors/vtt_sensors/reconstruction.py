@@ -20,12 +20,12 @@ from vtt_sensors.spec import SensorSpec
 
 __all__ = ["Reconstruction", "Reconstructor", "contact_mask", "integrate_slope"]
 
-_INVERSE_NODES = 41
+_INVERSE_NODES = 33
 # Deviation of a colour from the table's that is still noise, in grey levels: noise after blurring, and what position
 # and shadows change.
-_COLOUR_STD = 5.0
-# A change of colour that is certainly no noise, in grey levels (norm over channels).
-_CHANGE = 10.0
+_COLOUR_STD = 2.5
+# Norm over channels, in grey levels, of a change that noise explains, and of one that is certainly none.
+_NOISE, _CHANGE = 3.0, 8.0
 # Slopes are small a priori; without unit.
 _SLOPE_STD = 0.5
 # Blur of the change of colour before it is looked up, in px of a 320-px-long picture.
@@ -109,7 +109,7 @@ class Reconstructor:
         slope = F.grid_sample(inverse, grid, padding_mode="border", align_corners=True)[:, :, 0]  # (B, 2, H, W)
         # A change that noise explains is no slope: shrink, or noise adds up to hills far from any contact.
         strength = (change * self._gain).square().sum(dim=-1)
-        slope = slope * (1.0 - torch.exp(-0.5 * strength / _COLOUR_STD**2))[:, None]
+        slope = slope * (1.0 - torch.exp(-0.5 * strength / _NOISE**2))[:, None]
         height_map = integrate_slope(slope[:, 0], slope[:, 1], pixel_pitch=self.spec.pixel_pitch)
         dents = _enclosed(strength > _CHANGE**2)
         height_map = height_map - _baseline(height_map, ~dents)

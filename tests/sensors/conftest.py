@@ -43,7 +43,7 @@ def calibration(lights) -> Calibration:
     return Calibration(
         sensor="gelsight_mini",
         source="test",
-        table=light_table(lights, slope_max=1.0, nodes=65),
+        table=light_table(lights, slope_max=1.0, nodes=33),
         slope_max=1.0,
         rest_image=np.full((6, 8, 3), 120.0, np.float32),
     )
