@@ -23,7 +23,8 @@ def spread_contact_force(
     """Spread the force of one contact over a pad, in proportion to indentation.
 
     A physics engine knows the whole force, with its friction, but not where on the gel; the indentation does.
-    The taxels' forces add up to `force`, and their moment about the contact's centre to `twist`.
+    The taxels' forces add up to `force`, and their moment about the contact's centre to `twist`, unless the contact is
+    smaller than a taxel.
 
     Args:
         indentation: Overlap of the object with the gel, in m; negative means none. Shape (B, H, W).
@@ -52,7 +53,8 @@ def spread_contact_force(
         x = x - (share * x).sum(axis=(1, 2), keepdims=True)
         y = y - (share * y).sum(axis=(1, 2), keepdims=True)
         inertia = (share * (x**2 + y**2)).sum(axis=(1, 2))
-        rate = np.where(inertia > 0, twist / np.where(inertia > 0, inertia, 1), 0)[:, None, None]
+        # A contact smaller than a taxel carries its moment inside it; without this floor neighbours carry any force.
+        rate = (twist / np.maximum(inertia, (taxel_size[0] ** 2 + taxel_size[1] ** 2) / 12))[:, None, None]
         field[..., 1] -= rate * share * y
         field[..., 2] += rate * share * x
     return field
