@@ -45,6 +45,7 @@ class LearnerConfig:
         learning_rate: Peak step size of AdamW.
         encoder_rate: Step size of the encoder relative to `learning_rate`; 0 freezes it and remembers what it saw.
         warmup: Gradient steps until the peak.
+        fall_from: Share of the budget after which the step size falls to zero.
         weight_decay: Decoupled weight decay of the weight matrices.
         max_grad_norm: Norm to which gradients are clipped.
         huber_delta: Action error beyond which the loss grows linearly.
@@ -54,10 +55,14 @@ class LearnerConfig:
     learning_rate: float = 1e-3
     encoder_rate: float = 1.0
     warmup: int = 50
+    # The student's own mistakes arrive late: episodes that come when the step size has fallen are not learned from.
+    fall_from: float = 0.5
     weight_decay: float = 1e-4
     max_grad_norm: float = 1.0
-    # Actions lie in [-1, 1]: squared within a quarter of the range, so that saturated labels do not drown fine ones.
-    huber_delta: float = 0.5
+    # Nearly absolute: where the expert knows what the student cannot, a squared loss teaches the mean of its answers,
+    # which is to hesitate; an absolute one their median. On the same 624 episodes of peg insertion, frozen encoder, 192
+    # held-out seeds: .48 with 0.5, .66 with 0.05.
+    huber_delta: float = 0.05
     batch_episodes: int = 16
 
     def __post_init__(self) -> None:
@@ -68,6 +73,8 @@ class LearnerConfig:
         for name in ("encoder_rate", "warmup", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if not 0.0 <= self.fall_from < 1.0:
+            raise ConfigError(f"fall_from must be in [0, 1), got {self.fall_from}.")
 
 
 @dataclass(frozen=True)

@@ -38,15 +38,22 @@ def imitation_loss(action: Tensor, expert_action: Tensor, *, delta: float) -> Te
     return huber_loss(action, expert_action, delta=delta) / delta
 
 
-def rate_factor(step: int, *, progress: float, warmup: int) -> float:
-    """Scale the step size: a linear rise over `warmup` gradient steps, then half a cosine over the whole budget.
+def rate_factor(step: int, *, progress: float, warmup: int, fall_from: float = 0.0) -> float:
+    """Scale the step size: a linear rise over `warmup` gradient steps, then even, then half a cosine to zero.
+
+    Args:
+        step: Gradient steps so far.
+        progress: Share of the budget that is spent, in 0..1.
+        warmup: Gradient steps of the rise.
+        fall_from: Progress at which the fall begins.
 
     Example:
-        >>> [round(rate_factor(step, progress=p, warmup=4), 3) for step, p in [(0, 0.0), (3, 0.0), (9, 0.5), (9, 1.0)]]
-        [0.25, 1.0, 0.5, 0.0]
+        >>> [rate_factor(step, progress=p, warmup=4, fall_from=0.5) for step, p in [(0, 0), (3, 0.1), (9, 0.5), (9, 1)]]
+        [0.25, 1.0, 1.0, 0.0]
     """
     rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
-    return rise * 0.5 * (1.0 + math.cos(math.pi * progress))
+    fallen = max(0.0, progress - fall_from) / (1.0 - fall_from)
+    return rise * 0.5 * (1.0 + math.cos(math.pi * fallen))
 
 
 class Learner:
@@ -85,7 +92,9 @@ class Learner:
             StateError: If the loss is not finite; says what was not.
         """
         for group in self.optimizer.param_groups:
-            factor = rate_factor(self.steps, progress=progress, warmup=self.config.warmup)
+            factor = rate_factor(
+                self.steps, progress=progress, warmup=self.config.warmup, fall_from=self.config.fall_from
+            )
             group["lr"] = self.config.learning_rate * group["relative_rate"] * factor
         self.student.train()
         loss = self.loss(batch)

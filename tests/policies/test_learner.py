@@ -40,10 +40,11 @@ def test_every_step_of_a_batch_weighs_the_same(fresh_student):
 
 
 def test_the_step_size_rises_then_falls_to_zero_with_the_budget():
-    factors = [rate_factor(step, progress=step / 100, warmup=10) for step in range(101)]
+    factors = [rate_factor(step, progress=step / 100, warmup=10, fall_from=0.4) for step in range(101)]
     assert factors[0] == 0.1
-    assert np.argmax(factors) == 9
-    assert (np.diff(factors[10:]) < 0).all()
+    assert factors[9:41] == [1.0] * 32
+    assert (np.diff(factors[40:]) < 0).all()
+    assert factors[70] == pytest.approx(0.5)
     assert factors[-1] == 0.0
 
 
@@ -121,3 +122,5 @@ def test_settings_that_cannot_learn_are_refused():
         LearnerConfig(learning_rate=0)
     with pytest.raises(ConfigError, match="encoder_rate must not be negative, got -1"):
         LearnerConfig(encoder_rate=-1)
+    with pytest.raises(ConfigError, match=r"fall_from must be in \[0, 1\), got 1"):
+        LearnerConfig(fall_from=1.0)
