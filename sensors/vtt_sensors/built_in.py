@@ -28,7 +28,16 @@ from vtt_sensors.fitting import BallPress, calibrate
 from vtt_sensors.optics import Light, light_table
 from vtt_sensors.spec import SensorSpec, get_spec
 
-__all__ = ["digit_presses", "fit_digit", "fit_gelsight_mini", "gelsight_mini_presses", "nominal_gelsight_r15"]
+__all__ = [
+    "DIGIT_BALL_RADIUS",
+    "MINI_BALL_RADIUS",
+    "digit_presses",
+    "fit_digit",
+    "fit_gelsight_mini",
+    "gelsight_mini_presses",
+    "main",
+    "nominal_gelsight_r15",
+]
 
 _log = logging.getLogger(__name__)
 

@@ -114,9 +114,9 @@ def _double(x: Tensor) -> Tensor:
         shape = list(x.shape)
         shape[axis] = 2 * size
         doubled = torch.empty(shape, dtype=x.dtype, device=x.device)
-        near, far = x.narrow(axis, 1, size) * 0.75, x * 0.25
         even, odd = (doubled[:, 0::2], doubled[:, 1::2]) if axis == 1 else (doubled[..., 0::2], doubled[..., 1::2])
-        torch.add(near, far.narrow(axis, 0, size), out=even)
-        torch.add(near, far.narrow(axis, 2, size), out=odd)
+        near = x.narrow(axis, 1, size)
+        torch.lerp(near, x.narrow(axis, 0, size), 0.25, out=even)
+        torch.lerp(near, x.narrow(axis, 2, size), 0.25, out=odd)
         x = doubled
     return x

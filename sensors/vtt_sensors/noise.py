@@ -17,7 +17,7 @@ from vtt_sensors.calibration import NoiseParameters
 __all__ = ["EpisodeNoise", "add_noise", "sample_episode_noise"]
 
 # A single generator for the batch, or one per image (then an image's noise does not depend on its batch).
-Generators = torch.Generator | Sequence[torch.Generator]
+_Generators = torch.Generator | Sequence[torch.Generator]
 
 
 class EpisodeNoise(NamedTuple):
@@ -33,7 +33,7 @@ class EpisodeNoise(NamedTuple):
 
 
 def sample_episode_noise(
-    parameters: NoiseParameters, batch: int, *, image_shape: tuple[int, int], generator: Generators
+    parameters: NoiseParameters, batch: int, *, image_shape: tuple[int, int], generator: _Generators
 ) -> EpisodeNoise:
     """Draw the noise of `batch` episodes.
 
@@ -50,7 +50,7 @@ def sample_episode_noise(
 
 
 def add_noise(
-    image: Tensor, parameters: NoiseParameters, *, episode: EpisodeNoise | None = None, generator: Generators
+    image: Tensor, parameters: NoiseParameters, *, episode: EpisodeNoise | None = None, generator: _Generators
 ) -> Tensor:
     """Add a frame's noise, and an episode's if given, to uint8 pictures (B, H, W, 3)."""
     white = _normal((*image.shape[:3], 4), generator)
@@ -64,7 +64,7 @@ def add_noise(
     return (noisy + noise.to(image.device)).round().clamp(0, 255).to(torch.uint8)
 
 
-def _normal(shape: tuple[int, ...], generator: Generators) -> Tensor:
+def _normal(shape: tuple[int, ...], generator: _Generators) -> Tensor:
     """Draw standard normal numbers on the generator's device."""
     if not isinstance(generator, Sequence):
         return torch.randn(shape, generator=generator, device=generator.device)
@@ -73,7 +73,7 @@ def _normal(shape: tuple[int, ...], generator: Generators) -> Tensor:
     return torch.stack([torch.randn(shape[1:], generator=each, device=each.device) for each in generator])
 
 
-def _coloured(shape: tuple[int, ...], exponent: float, generator: Generators) -> Tensor:
+def _coloured(shape: tuple[int, ...], exponent: float, generator: _Generators) -> Tensor:
     return _shape_spectrum(_normal(shape, generator), exponent)
 
 

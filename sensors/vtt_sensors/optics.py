@@ -74,7 +74,7 @@ class ColourTable:
         row = slope_row.mul_(self._nodes_per_slope).clamp_(-border, border).round_()
         column = slope_column.mul_(self._nodes_per_slope).clamp_(-border, border).round_()
         # Exact in float32: the index stays below 2^24.
-        index = row.mul_(_NODES).add_(column).add_(border * (_NODES + 1)).to(torch.int32)
+        index = column.add_(row, alpha=_NODES).add_(border * (_NODES + 1)).to(torch.int32)
         change = self._table.index_select(0, index.flatten()).view(torch.int16)
         change = change.view(*index.shape, 4).mul_(self._gain).bitwise_right_shift_(_GAIN_SHIFT)
         image = change.add_(self._rest).clamp_(0, 255).to(torch.uint8)

@@ -1,0 +1,1 @@
+"""Benchmarks: `make bench` measures speed against named peers, in the same run."""

@@ -1,0 +1,47 @@
+"""The peer of `benchmarks.touch`: runs in the environment of `make peers`, which holds taxim and not vtt.
+
+    python taxim_peer.py THREADS SECONDS
+
+Reads lines "BATCH ROWS COLUMNS MM_PER_PIXEL", answers each with taxim's frames per second for presses of a ball.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import torch
+from taxim import CALIB_GELSIGHT_MINI, Taxim
+
+_BALL_RADIUS, _DEPTHS = 4.0, (0.2, 0.6)  # mm, as in touch.py
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    torch.set_num_threads(int(sys.argv[1]))
+    seconds = float(sys.argv[2])
+    taxim = Taxim(calib_folder=CALIB_GELSIGHT_MINI, backend="torch", device="cpu")
+    for line in sys.stdin:
+        batch, rows, columns, pitch = line.split()
+        height = _presses(int(batch), int(rows), int(columns), float(pitch))
+        with torch.inference_mode():
+            for _ in range(3):
+                taxim.render(height, with_shadow=False)
+            calls, start = 0, time.perf_counter()
+            while (elapsed := time.perf_counter() - start) < seconds:
+                taxim.render(height, with_shadow=False)
+                calls += 1
+        print(calls * int(batch) / elapsed, flush=True)
+
+
+def _presses(batch: int, rows: int, columns: int, pitch: float) -> torch.Tensor:
+    """Height of balls over the highest point of the gel, in mm, negative into it; (B, H, W)."""
+    row = pitch * (torch.arange(rows)[:, None] - (rows - 1) / 2)
+    column = pitch * (torch.arange(columns) - (columns - 1) / 2)
+    distance = torch.hypot(row, column)
+    ball = _BALL_RADIUS - (_BALL_RADIUS**2 - distance**2).clamp_min(0.0).sqrt()
+    return ball - torch.linspace(*_DEPTHS, batch)[:, None, None]
+
+
+if __name__ == "__main__":
+    main()
