@@ -32,8 +32,8 @@ def rows() -> list[dict[str, Any]]:
     """Measure.
 
     Returns:
-        One row of "name", "value", "unit", "peer" (SubprocVecEnv's value) and "ratio": control steps per second, medians
-        over rounds in which the two take turns.
+        One row of "name", "value", "unit", "peer" (the value of SubprocVecEnv) and "ratio": control steps per second,
+        medians over rounds in which the two take turns.
     """
     # One worker per environment, each with one thread. The fork server imports once what the workers share.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import re
+from functools import partial
 from pathlib import Path
 
 import gymnasium as gym
@@ -86,6 +89,21 @@ def test_the_page_names_every_task_and_word() -> None:
 
     assert all(f"vtt/{name}-v0" in text for name in TASKS)
     assert all(f"| `{word}` | {', '.join(f'`{key}`' for key in keys)} |" in text for word, keys in WORDS.items())
+
+
+def test_the_page_names_every_argument() -> None:
+    text = _PAGE.read_text(encoding="utf-8")
+    arguments = set(inspect.signature(BatchedEnv.__init__).parameters) - {"self", "task"}
+    arguments |= {field.name for name in TASKS for field in dataclasses.fields(getattr(tasks, name))}
+
+    assert not {name for name in arguments if f"`{name}`" not in text}
+
+
+def test_the_code_of_the_page_runs() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", _PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+    assert blocks
+    exec("\n".join(blocks), {})
 
 
 def test_the_vector_environment_has_the_contract_of_the_project(task: str, make_vector) -> None:
@@ -178,8 +196,6 @@ def test_wrong_actions_and_calls_are_refused(task: str, make_vector) -> None:
 
 
 def test_a_spawned_process_sees_the_same_episode(task: str) -> None:
-    from functools import partial
-
     make = partial(gym.make, f"vtt_envs:vtt/{task}-v0", observation="tactile", num_threads=1)
     workers = SubprocVecEnv([make], start_method="spawn")
     workers.seed(7)
