@@ -7,6 +7,11 @@ Only numbers derived from the recordings are shipped: the fitted table and the r
 REALDATA holds `taxim_gelsight_mini_ball/` (`background.png`, `press_*.png`, `annotations.csv`: 12 of the 24 presses in
 `calib/gelsight_mini` of the PyPI wheel taxim 1.4.1, MIT) and `fots_digit/` (`background.png`, `00*.png`: presses in
 `mlp_calib/digit` of Rancho-zhao/FOTS, MIT by its README).
+
+How good they are, fitted to every second press and tried on the others, both ways (window of two ball radii and spread
+lengths around the press; centre and depth registered, because annotations are rough or absent): the simulated change of
+colour correlates with the real one by 0.975 (GelSight Mini; 95 % of its square explained; mean error 1.7 grey levels,
+5.6 for "no change") and by 0.89 (DIGIT; 79 %; 6.9, 12.9), whose cast shadows the simulator does not know.
 """
 
 from __future__ import annotations
