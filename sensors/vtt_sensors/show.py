@@ -92,7 +92,7 @@ def show(
         strips.append(PanelStrip(titles, panel_shape=shape, height_limit=limit))
 
     attention = None if view is None else above_average(view.attention)
-    peak = 0.0 if attention is None else float(np.median(attention.max(axis=(1, 2))))
+    peak = 0.0 if attention is None else float(np.quantile(attention.max(axis=(1, 2)), 0.95))
 
     def draw(strip: PanelStrip, index: int) -> NDArray[np.uint8]:
         frame = recording.frames[index]
