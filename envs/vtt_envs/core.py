@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import mujoco
 import numpy as np
-import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
@@ -21,9 +20,8 @@ from vtt_envs.engine import Engine
 from vtt_envs.observations import CAMERAS, FORCES, PADS, keys_of
 from vtt_envs.robots import FINGERS
 from vtt_envs.task import Task, rotate_back
+from vtt_envs.touch import Touch
 from vtt_sensors.calibration import Calibration, get_calibration
-from vtt_sensors.contact_force import spread_contact_force
-from vtt_sensors.simulator import TactileSimulator
 from vtt_sensors.spec import get_spec
 
 if TYPE_CHECKING:
@@ -33,7 +31,6 @@ __all__ = ["BatchedEnv", "Step"]
 
 _GRAVITY = 9.81  # m/s^2
 _SETTLE_STEPS = 50  # physics steps after a reset in which the grip comes to rest
-_FORCE_POOL = 4  # taxels per side of one cell of the force field
 _PROPRIOCEPTION = (
     *(f"tool_position_{a}" for a in "xyz"),
     *(f"tool_quat_{a}" for a in "wxyz"),
@@ -116,12 +113,13 @@ class BatchedEnv:
         self.engine = Engine(spec.compile(), num_envs=num_envs, num_threads=num_threads)
         task.robot.bind(self.engine.model)
         task.bind(self.engine)
-        self._taxels = task.robot.pad.taxels
         self.sensor = get_spec("gelsight_mini")
         self.calibration = calibration or get_calibration(self.sensor.name)
-        self._simulator = None
-        if any(key in self.keys for key in PADS):
-            self._simulator = TactileSimulator(self.sensor, self.calibration, image_shape=self._taxels, device=device)
+        self._touch: Touch | None = None
+        if task.robot.touch:
+            self._touch = Touch(
+                self.engine, task.robot.pad, sensor=self.sensor, calibration=self.calibration, device=device
+            )
         self._renderer: Renderer | None = None
         self._renderer_kind: RendererKind = renderer
         if any(key in self.keys for key in CAMERAS):
@@ -168,8 +166,7 @@ class BatchedEnv:
     def stream_specs(self) -> dict[str, StreamSpec]:
         """Describe every observation as a stream of an episode store."""
         rate = 1 / self.control_dt
-        rows, columns = self._taxels
-        cells = (rows // _FORCE_POOL, columns // _FORCE_POOL, 3)
+        pad = self.task.robot.pad
         name, digest = self.sensor.name, self.calibration.hash
         specs = {
             "proprioception": StreamSpec(
@@ -179,8 +176,8 @@ class BatchedEnv:
                 "vector", (len(self.task.goal_names),), "float32", "m, 1", rate, names=self.task.goal_names
             ),
             **{key: StreamSpec("image", (64, 64, 3), "uint8", "1", rate) for key in CAMERAS},
-            **{key: StreamSpec("tactile_image", (rows, columns, 3), "uint8", "1", rate, name, digest) for key in PADS},
-            **{key: StreamSpec("force_grid", cells, "float32", "N", rate, sensor=self.sensor.name) for key in FORCES},
+            **{key: StreamSpec("tactile_image", (*pad.taxels, 3), "uint8", "1", rate, name, digest) for key in PADS},
+            **{key: StreamSpec("force_grid", Touch.force_shape(pad), "float32", "N", rate, name) for key in FORCES},
             "wrench": StreamSpec("vector", (6,), "float32", "N, N m", rate),
             "privileged": StreamSpec(
                 "vector", (len(self.task.privileged_names),), "float32", "m, 1", rate, names=self.task.privileged_names
@@ -190,9 +187,7 @@ class BatchedEnv:
 
     def rest_images(self) -> dict[str, NDArray[np.uint8]]:
         """Return the images of the untouched gels, by key. Shapes (rows, columns, 3)."""
-        if self._simulator is None:
-            return {}
-        return {key: self._simulator.rest_image.cpu().numpy() for key in PADS}
+        return {} if self._touch is None else {key: self._touch.rest_image.copy() for key in PADS}
 
     def reset(self, seeds: Sequence[int], *, ids: NDArray[np.intp] | None = None) -> dict[str, NDArray]:
         """Start new episodes.
@@ -290,56 +285,14 @@ class BatchedEnv:
             out["privileged"][ids] = self.task.privileged(engine)[ids]
         if "wrench" in out:
             out["wrench"][ids] = self._wrench()[ids]
-        if self._simulator is not None:
-            images = self._touch(self._simulator, ids)
-            for key, image in zip(PADS, images, strict=True):
+        if self._touch is not None and PADS[0] in out:
+            for key, image in zip(PADS, self._touch.images(ids), strict=True):
                 out[key][ids] = image
-        if FORCES[0] in out:
+        if self._touch is not None and FORCES[0] in out:
             for key, finger in zip(FORCES, FINGERS, strict=True):
-                out[key][ids] = self._force(finger, ids)
+                out[key][ids] = self._touch.force(finger, ids)
         if self._renderer is not None and CAMERAS[0] in out:
             out[CAMERAS[0]][ids] = self._renderer.render(engine, ids)
-
-    def _touch(self, simulator: TactileSimulator, ids: NDArray[np.intp]) -> NDArray[np.uint8]:
-        """Tactile images of both pads. Shape (2, n, rows, columns, 3)."""
-        pads = np.empty((2, len(ids), *self._taxels), dtype=np.float32)
-        for pad, finger in zip(pads, FINGERS, strict=True):
-            pad[:] = self._penetration(finger, ids)
-        # Maps this small gain nothing from a second thread, and where another process wants the core they wait for it.
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            images = simulator.render(torch.from_numpy(pads).flatten(0, 1))
-        finally:
-            torch.set_num_threads(threads)
-        return images.cpu().numpy().reshape(*pads.shape, 3)
-
-    def _penetration(self, finger: str, ids: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Overlap of objects with the gel at each taxel, in [m]. Shape (n, rows, columns)."""
-        rows, columns = self._taxels
-        # The first third of the reading; sliding speeds follow.
-        return self.engine.sensor(f"gel_{finger}")[ids, : rows * columns].reshape(-1, rows, columns)
-
-    def _force(self, finger: str, ids: NDArray[np.intp]) -> NDArray[np.float32]:
-        """Spread the measured contact force over the cells of one pad. Shape (n, rows, columns, 3)."""
-        rows, columns = self._taxels
-        indentation = self._penetration(finger, ids)
-        cells = indentation.reshape(len(ids), rows // _FORCE_POOL, _FORCE_POOL, columns // _FORCE_POOL, _FORCE_POOL)
-        contact = self.engine.sensor(f"contact_{finger}")[ids]
-        rotation = self.engine.body_rotation("tool")[ids]
-        # MuJoCo reports what the first body (the gel) does to the second.
-        force, torque = (rotate_back(rotation, -contact[:, i : i + 3]) for i in (1, 4))
-        # Image axes in the tool frame: columns run towards the fingertip (+z), rows along -x (left) or +x (right),
-        # and the force on the pad pushes it outwards, +y (left) or -y (right).
-        sign = 1.0 if finger == "left" else -1.0
-        on_pad = np.stack([sign * force[:, 1], force[:, 2], -sign * force[:, 0]], axis=1)
-        across, along = self.task.robot.pad.window
-        return spread_contact_force(
-            cells.sum(axis=(2, 4)),
-            on_pad,
-            twist=sign * torque[:, 1],
-            taxel_size=(across / rows * _FORCE_POOL, along / columns * _FORCE_POOL),
-        ).astype(np.float32)
 
     def _proprioception(self) -> NDArray[np.float64]:
         quat_wxyz = self.engine.body_quat("tool")

@@ -1,0 +1,87 @@
+"""What the gel pads feel: tactile images and force fields from taxels and contacts of the physics.
+
+Legend: n environments, rows x columns taxels of a pad.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vtt_envs.engine import Engine
+from vtt_envs.robots import FINGERS, GelPad
+from vtt_envs.task import rotate_back
+from vtt_sensors.calibration import Calibration
+from vtt_sensors.contact_force import spread_contact_force
+from vtt_sensors.simulator import TactileSimulator
+from vtt_sensors.spec import SensorSpec
+
+__all__ = ["Touch"]
+
+_FORCE_POOL = 4  # taxels per side of one cell of the force field
+
+
+class Touch:
+    """Reads both pads of a batch of simulations.
+
+    Args:
+        engine: Simulations whose robot carries taxels.
+        pad: The pad on both fingers.
+        sensor: The sensor that looks at it.
+        calibration: Its optics.
+        device: Torch device of the touch simulation.
+    """
+
+    def __init__(
+        self, engine: Engine, pad: GelPad, *, sensor: SensorSpec, calibration: Calibration, device: str
+    ) -> None:
+        self._engine = engine
+        self._pad = pad
+        self._simulator = TactileSimulator(sensor, calibration, image_shape=pad.taxels, device=device)
+        self.rest_image: NDArray[np.uint8] = self._simulator.rest_image.cpu().numpy()
+
+    @staticmethod
+    def force_shape(pad: GelPad) -> tuple[int, int, int]:
+        """Shape of the force field of one pad."""
+        return pad.taxels[0] // _FORCE_POOL, pad.taxels[1] // _FORCE_POOL, 3
+
+    def images(self, ids: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """Return the tactile images of both pads. Shape (2, n, rows, columns, 3)."""
+        pads = np.empty((2, len(ids), *self._pad.taxels), dtype=np.float32)
+        for pad, finger in zip(pads, FINGERS, strict=True):
+            pad[:] = self._penetration(finger, ids)
+        # Maps this small gain nothing from a second thread, and where another process wants the core they wait for it.
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            images = self._simulator.render(torch.from_numpy(pads).flatten(0, 1))
+        finally:
+            torch.set_num_threads(threads)
+        return images.cpu().numpy().reshape(*pads.shape, 3)
+
+    def force(self, finger: str, ids: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Spread the measured contact force over the cells of one pad, in [N]. Shape (n, rows / 4, columns / 4, 3)."""
+        rows, columns, _ = self.force_shape(self._pad)
+        cells = self._penetration(finger, ids).reshape(len(ids), rows, _FORCE_POOL, columns, _FORCE_POOL)
+        contact = self._engine.sensor(f"contact_{finger}")[ids]
+        rotation = self._engine.body_rotation("tool")[ids]
+        # MuJoCo reports what the first body (the gel) does to the second.
+        force, torque = (rotate_back(rotation, -contact[:, i : i + 3]) for i in (1, 4))
+        # Image axes in the tool frame: columns run towards the fingertip (+z), rows along -x (left) or +x (right),
+        # and the force on the pad pushes it outwards, +y (left) or -y (right).
+        sign = 1.0 if finger == "left" else -1.0
+        on_pad = np.stack([sign * force[:, 1], force[:, 2], -sign * force[:, 0]], axis=1)
+        across, along = self._pad.window
+        return spread_contact_force(
+            cells.sum(axis=(2, 4)),
+            on_pad,
+            twist=sign * torque[:, 1],
+            taxel_size=(across / rows, along / columns),
+        ).astype(np.float32)
+
+    def _penetration(self, finger: str, ids: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Overlap of objects with the gel at each taxel, in [m]. Shape (n, rows, columns)."""
+        rows, columns = self._pad.taxels
+        # The first third of the reading; sliding speeds follow.
+        return self._engine.sensor(f"gel_{finger}")[ids, : rows * columns].reshape(-1, rows, columns)
