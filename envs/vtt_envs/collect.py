@@ -64,7 +64,8 @@ def collect(
         num_envs: Episodes run side by side.
         seed: Seed of the first episode.
         action_noise: Standard deviation of Gaussian noise on the executed action, in parts of its range;
-            `expert_action` stays clean. Data around the expert's path teach more than the path (DART, Laskey et al. 2017).
+            `expert_action` stays clean. Data around the expert's path teach more than the path (DART, Laskey et al.
+            2017).
 
     Returns:
         The store.

@@ -205,7 +205,7 @@ class BatchedEnv:
         if len(ids):
             self.engine.reset(ids)
             self.task.reset(self.engine, ids, [np.random.default_rng(seed) for seed in seeds])
-            self._control(ids, np.zeros((len(ids), task_size(self)), dtype=np.float32))
+            self._control(ids, np.zeros((len(ids), self.task.robot.action_size)))
             self.engine.step(_SETTLE_STEPS, ids=ids)
             self.engine.forward(ids=ids)
             self.steps[ids] = 0
@@ -227,8 +227,9 @@ class BatchedEnv:
         if not self._started:
             raise StateError("step needs reset to be called first.")
         action = np.asarray(action)
-        if action.shape != (self.num_envs, task_size(self)):
-            raise ShapeError(f"action must have shape {(self.num_envs, task_size(self))}, got {action.shape}.")
+        expected = (self.num_envs, self.task.robot.action_size)
+        if action.shape != expected:
+            raise ShapeError(f"action must have shape {expected}, got {action.shape}.")
         if np.isnan(action).any():
             raise ShapeError("action must be a number in [-1, 1], got NaN.")
         active = ~self.done
@@ -315,11 +316,6 @@ class BatchedEnv:
         moment = np.cross(np.array(self.task.robot.centre_of_mass) * self.task.robot.mass, down)
         force, torque = self.engine.sensor("wrist_force"), self.engine.sensor("wrist_torque")
         return np.concatenate([-force - weight, -torque - moment], axis=1)
-
-
-def task_size(env: BatchedEnv) -> int:
-    """Number of action dimensions."""
-    return env.task.robot.action_size
 
 
 def _space(spec: StreamSpec) -> spaces.Box:

@@ -99,13 +99,6 @@ def test_the_page_names_every_argument() -> None:
     assert not {name for name in arguments if f"`{name}`" not in text}
 
 
-def test_the_code_of_the_page_runs() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", _PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
-
-    assert blocks
-    exec("\n".join(blocks), {})
-
-
 def test_the_vector_environment_has_the_contract_of_the_project(task: str, make_vector) -> None:
     env = make_vector(task, 3)
     _, info = env.reset(seed=[4, 5, 6])
