@@ -63,7 +63,7 @@ def write_report(
         KeyValues("Versions", _flat(environment())),
         Text(
             "How to read it",
-            "Success is the environment's own verdict: the peg's lower end within 4.5 mm of the bore's floor within 60 "
+            "Success is the environment's own verdict: the peg's lower end within 4.5 mm of the bore's floor within 50 "
             "steps of 50 ms. All rows were measured on the same held-out seeds, which no training has seen.\n\n"
             "The student is the second row. Where its advantage over the third vanishes when it feels the touch of "
             "another episode, it is touch that it uses.",

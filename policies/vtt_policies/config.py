@@ -33,8 +33,9 @@ class StudentConfig:
     # 128 follows the head of the tactile policies of TacSL (256, 128, 64) at a size that two cores train in minutes.
     hidden_dim: int = 128
     recurrent: bool = True
-    # Off: a student that sees its last action tends to repeat it instead of looking (de Haan et al. 2019).
-    previous_action: bool = False
+    # Under impedance control the last action is the force that was asked for: with the motion that came of it, it tells
+    # free space from contact. Plain imitation learns to repeat it (de Haan et al. 2019); DAgger's labels correct that.
+    previous_action: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class LearnerConfig:
         batch_episodes: Whole episodes per gradient step.
     """
 
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     encoder_rate: float = 1.0
     warmup: int = 50
     # The student's own mistakes arrive late: episodes that come when the step size has fallen are not learned from.
@@ -63,7 +64,7 @@ class LearnerConfig:
     # which is to hesitate; an absolute one their median. On the same 624 episodes of peg insertion, frozen encoder, 192
     # held-out seeds: .48 with 0.5, .66 with 0.05.
     huber_delta: float = 0.05
-    batch_episodes: int = 16
+    batch_episodes: int = 24
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot learn."""
@@ -133,6 +134,9 @@ class DistillConfig:
         updates: Gradient steps per iteration.
         first_updates: Gradient steps of the first iteration, which learns from the expert alone; without, as many as in
             the others. A student that can do nothing yet wastes its first rollouts.
+        freeze_from: Share of the budget after which the encoder is frozen and only what it says of each frame is kept:
+            an update then costs a tenth, and the rest of the time goes into many more rounds. 1 never freezes it.
+        frozen_updates: Gradient steps per iteration from then on.
         expert_iterations: k in the expert's share of the driving, max(0, 1 - i / k) in iteration i.
         memory_gb: Size of the episodes kept in memory, in 1e9 bytes; the oldest are forgotten, on disk all are kept.
         device: Torch device of the student.
@@ -151,8 +155,10 @@ class DistillConfig:
     num_envs: int = 64
     iterations: int | None = None
     seconds: float | None = None
-    updates: int = 60
+    updates: int = 40
     first_updates: int | None = None
+    freeze_from: float = 0.4
+    frozen_updates: int = 100
     expert_iterations: int = 1
     memory_gb: float = 4.0
     device: str = "cpu"
@@ -162,9 +168,11 @@ class DistillConfig:
     def __post_init__(self) -> None:
         """Refuse settings that cannot work before anything is made."""
         Budget(self.iterations, self.seconds)
-        for name in ("num_envs", "updates", "first_updates", "expert_iterations", "memory_gb"):
+        for name in ("num_envs", "updates", "first_updates", "frozen_updates", "expert_iterations", "memory_gb"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}.")
+        if not 0.0 <= self.freeze_from <= 1.0:
+            raise ConfigError(f"freeze_from must be in [0, 1], got {self.freeze_from}.")
 
     def expert_share(self, iteration: int) -> float:
         """Tell how often the expert drives.

@@ -88,7 +88,6 @@ class _Distillation:
         self.store = RolloutStore(
             config.out / "rollouts", observations=self.specs, facts={"env": config.env, "seed": config.seed}
         )
-        self.frozen = config.learner.encoder_rate == 0.0
         self.env_steps = 0
         self.episodes = 0
         self.success = float("nan")
@@ -99,8 +98,9 @@ class _Distillation:
         """Iterate until the budget is spent."""
         config = self.config
         training, first = self._begin()
-        kept = [key for key, spec in self.specs.items() if spec.kind == "vector"] if self.frozen else list(self.specs)
-        buffer = EpisodeBuffer([*kept, *(["latent"] if self.frozen else [])], capacity=int(config.memory_gb * 1e9))
+        buffer = EpisodeBuffer(list(self.specs), capacity=int(config.memory_gb * 1e9))
+        if training.learner.frozen:
+            self._reduce(buffer, training)
         for iteration in range(training.iteration):
             self._remember(self._recorded(iteration), buffer, training)
         with tqdm(
@@ -112,10 +112,15 @@ class _Distillation:
                 closing = rest is not None and training.iteration > 0 and rest < 2.0 * self.gather_seconds
                 gathered = first or (_Gathered([], 0.0, 0) if closing else self._gather(training))
                 first = None
+                if not training.learner.frozen and training.progress >= config.freeze_from:
+                    training.learner.freeze()
+                    self._reduce(buffer, training)
                 self._remember(gathered.episodes, buffer, training)
                 updating = time.perf_counter()
                 share = config.expert_share(training.iteration)
-                updates = (training.iteration == 0 and config.first_updates) or config.updates
+                updates = config.frozen_updates if training.learner.frozen else config.updates
+                if training.iteration == 0 and config.first_updates:
+                    updates = config.first_updates
                 loss = training.fit(buffer, updates=updates, until_over=closing)
                 self.success = _success(gathered.episodes, unknown=self.success)
                 training.commit(
@@ -165,11 +170,8 @@ class _Distillation:
         if last is not None:
             training.continue_from(load_training_state(last))
             self.success = training.metrics.rows()[-1]["rollout_success"]
-        elif first is not None and not config.data:
-            # Stored only now: with a frozen encoder, what it says belongs to the record.
-            self._encode(first.episodes, training)
-            if not self._recorded(0):
-                self.store.add(first.episodes, iteration=0, seeds=training_seeds(config.seed, 0, config.num_envs))
+        elif first is not None and not config.data and not self._recorded(0):
+            self.store.add(first.episodes, iteration=0, seeds=training_seeds(config.seed, 0, config.num_envs))
         return training, first
 
     def _first_episodes(self) -> _Gathered:
@@ -206,7 +208,6 @@ class _Distillation:
                 record=tuple(self.specs),
                 expert_share=config.expert_share(iteration),
                 rng=np.random.default_rng([config.seed, iteration, 2]),
-                thoughts=training.policy.latent if self.frozen else None,
             )
             episodes = driven.episodes
             self.store.add(episodes, iteration=iteration, seeds=seeds)
@@ -215,17 +216,16 @@ class _Distillation:
 
     def _remember(self, episodes: Sequence[Episode], buffer: EpisodeBuffer, training: Training) -> None:
         """Add episodes to what is learned from."""
-        self._encode(episodes, training)
         for episode in episodes:
-            buffer.add(episode)
+            latent = {"latent": training.policy.encode_episode(episode)} if training.learner.frozen else {}
+            buffer.add({**episode, **latent})
         self.episodes += len(episodes)
         self.env_steps += _steps(episodes)
 
-    def _encode(self, episodes: Sequence[Episode], training: Training) -> None:
-        """Add what a frozen encoder says to episodes that lack it."""
-        for episode in episodes:
-            if self.frozen and "latent" not in episode:
-                episode["latent"] = training.policy.encode_episode(episode)
+    def _reduce(self, buffer: EpisodeBuffer, training: Training) -> None:
+        """Remember what a frozen encoder says instead of what it saw."""
+        vectors = [key for key, spec in self.specs.items() if spec.kind == "vector"]
+        buffer.reduce(vectors, training.policy.encode_episode)
 
 
 def _steps(episodes: Sequence[Episode]) -> int:

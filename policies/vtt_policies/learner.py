@@ -17,8 +17,9 @@ from torch.nn.functional import huber_loss
 from vtt.errors import StateError
 from vtt.normalizer import Normalizer
 from vtt_policies.config import LearnerConfig
+from vtt_policies.encoding import FrameEncoder
 from vtt_policies.replay import Batch
-from vtt_policies.student import Student, encode_frames
+from vtt_policies.student import Student
 
 __all__ = ["Learner", "imitation_loss", "rate_factor"]
 
@@ -74,9 +75,16 @@ class Learner:
         self.config = config
         self.steps = 0
         self._device = torch.device(device)
-        self.frozen = config.encoder_rate == 0.0
-        student.encoder.requires_grad_(not self.frozen)
+        self.frozen = False
+        self._encoder = FrameEncoder(student, normalizer, device=self._device)
+        if config.encoder_rate == 0.0:
+            self.freeze()
         self.optimizer = torch.optim.AdamW(_parameter_groups(student, config), lr=config.learning_rate)
+
+    def freeze(self) -> None:
+        """Leave the encoder as it is from now on; batches then hold its `latent` instead of what it saw."""
+        self.frozen = True
+        self.student.encoder.requires_grad_(False)
 
     def update(self, batch: Batch, *, progress: float) -> float:
         """Take one gradient step.
@@ -102,6 +110,7 @@ class Learner:
             raise StateError(self._blame(batch))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self._encoder.backward()
         norm = nn.utils.clip_grad_norm_(self._trained(), self.config.max_grad_norm)
         if not torch.isfinite(norm):
             raise StateError(f"The gradient must be finite, got norm {float(norm)} at gradient step {self.steps}.")
@@ -114,7 +123,7 @@ class Learner:
         if "latent" in batch.observation:
             latent = self._tensor(batch.observation["latent"])
         else:
-            latent = encode_frames(self.student, self.normalizer, batch.observation, device=self._device)
+            latent = self._encoder.forward(batch.observation)
         raw = {key: batch.observation[key] for key in self.student.vector_keys}
         vectors = self.normalizer.prepare(raw, device=self._device)
         action = self.student(latent, vectors, self._tensor(batch.previous_action), self._tensor(batch.lengths))
@@ -122,11 +131,13 @@ class Learner:
 
     def state(self) -> dict[str, Any]:
         """Return everything a resumed run needs besides the weights."""
-        return {"steps": self.steps, "optimizer": self.optimizer.state_dict()}
+        return {"steps": self.steps, "frozen": self.frozen, "optimizer": self.optimizer.state_dict()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state` returned."""
         self.steps = state["steps"]
+        if state["frozen"]:
+            self.freeze()
         self.optimizer.load_state_dict(state["optimizer"])
 
     def _trained(self) -> list[nn.Parameter]:

@@ -18,7 +18,7 @@ from vtt_policies.rollout import Episode
 
 __all__ = ["LABELS", "RolloutStore", "read_episodes"]
 
-LABELS = ("action", "expert_action", "reward", "success", "contact", "latent")
+LABELS = ("action", "expert_action", "reward", "success", "contact")
 """Streams of a recorded episode that are no observations."""
 
 

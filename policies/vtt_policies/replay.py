@@ -6,7 +6,7 @@ B episodes, N steps of all of them in a row, A action dimensions. Images stay ui
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -70,6 +70,20 @@ class EpisodeBuffer:
         self.nbytes += _nbytes(kept)
         while self.nbytes > self._capacity and len(self._episodes) > 1:
             self.nbytes -= _nbytes(self._episodes.popleft())
+
+    def reduce(self, keys: Sequence[str], encode: Callable[[Episode], NDArray[np.float32]]) -> None:
+        """Keep only `keys` of every episode, and as `latent` what `encode` says of it; also of those added later.
+
+        Args:
+            keys: Streams to keep.
+            encode: Turns an episode's streams into an array of shape (T, D).
+        """
+        for episode in self._episodes:
+            episode["latent"] = encode(episode)
+            for key in set(self._keys) - set(keys):
+                del episode[key]
+        self._keys = (*keys, "latent")
+        self.nbytes = sum(_nbytes(episode) for episode in self._episodes)
 
     def sample(self, count: int, *, rng: np.random.Generator) -> Batch:
         """Draw episodes without replacement; all of them if there are fewer than `count`."""

@@ -48,7 +48,6 @@ def rollout(
     expert_share: float = 0.0,
     rng: np.random.Generator | None = None,
     perturbation: Callable[[Sequence[Observation]], Observation] | None = None,
-    thoughts: Callable[[], Mapping[str, NDArray]] | None = None,
 ) -> Rollout:
     """Run one episode in each environment, until the last has ended.
 
@@ -61,7 +60,6 @@ def rollout(
         expert_share: Probability, at each step of each environment, that the expert's action is executed instead.
         rng: Draws who acts; needed where `expert_share` is strictly between 0 and 1.
         perturbation: Changes what the policy sees, given all observations of the episode, the newest last.
-        thoughts: Read after each `act`: more arrays to record, of shape (B, ...).
 
     Returns:
         The episodes.
@@ -102,7 +100,6 @@ def rollout(
         if record:
             tape.write({key: observation[key] for key in record})
             tape.write({"action": action, "expert_action": _expect(expert)})
-            tape.write(thoughts() if thoughts else {}, rows=rows)
         observation, reward, terminated, truncated, info = env.step(action)
         if record:
             tape.write({"reward": np.asarray(reward, np.float32), "success": info["success"]})
@@ -144,12 +141,12 @@ class _Tape:
         self._streams: dict[str, NDArray] = {}
         self.step = 0
 
-    def write(self, arrays: Mapping[str, NDArray], *, rows: NDArray[np.int64] | None = None) -> None:
-        """Write the current step of some streams, each (B, ...), or (b, ...) with the rows they belong to."""
+    def write(self, arrays: Mapping[str, NDArray]) -> None:
+        """Write the current step of some streams, each (B, ...)."""
         for key, array in arrays.items():
             if key not in self._streams:
                 self._streams[key] = np.empty((*self._shape, *array.shape[1:]), array.dtype)
-            self._streams[key][slice(None) if rows is None else rows, self.step] = array
+            self._streams[key][:, self.step] = array
 
     def cut(self, steps: NDArray[np.int64]) -> list[Episode]:
         """Copy out each episode, so that the memory of the steps after its end is freed."""

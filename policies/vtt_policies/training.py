@@ -112,9 +112,14 @@ class Training:
         return self._before + time.perf_counter() - self._began
 
     @property
+    def progress(self) -> float:
+        """Share of the budget that is spent, in 0..1."""
+        return self._budget.progress(self.iteration, self.seconds)
+
+    @property
     def over(self) -> bool:
         """Whether the budget is spent."""
-        return self._budget.progress(self.iteration, self.seconds) >= 1.0
+        return self.progress >= 1.0
 
     def continue_from(self, state: Mapping[str, Any]) -> None:
         """Take up the training state of a checkpoint."""

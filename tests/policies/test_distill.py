@@ -60,8 +60,13 @@ def test_a_frozen_encoder_is_enough_for_the_toy(tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"learner": LearnerConfig(encoder_rate=0.0)}, {"expert_iterations": 3}],
-    ids=["trained", "frozen", "mixed"],
+    [
+        {"freeze_from": 1.0},
+        {"freeze_from": 0.4},
+        {"learner": LearnerConfig(encoder_rate=0.0)},
+        {"expert_iterations": 3},
+    ],
+    ids=["trained", "frozen later", "frozen", "mixed"],
 )
 def test_an_interrupted_run_continues_bit_for_bit(tmp_path, monkeypatch, changes):
     distill(brief(tmp_path / "whole", **changes), show_progress=False)

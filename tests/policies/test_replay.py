@@ -56,3 +56,17 @@ def test_mistakes_of_the_caller_end_in_a_sentence():
         buffer.sample(1, rng=np.random.default_rng(0))
     with pytest.raises(ShapeError, match="equally many steps of each stream"):
         buffer.add({**episode(3, 1), "image": np.zeros((2, 2, 2, 3), np.uint8)})
+
+
+def test_reduced_episodes_keep_vectors_and_what_was_said_of_the_images():
+    buffer = EpisodeBuffer(["goal", "camera_front"], capacity=10**6)
+    actions = {"action": np.zeros((4, 2), np.float32), "expert_action": np.ones((4, 2), np.float32)}
+    images = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
+    buffer.add({"goal": np.arange(4.0)[:, None], "camera_front": images, **actions})
+    before = buffer.nbytes
+    buffer.reduce(["goal"], lambda episode: episode["camera_front"].mean((1, 2, 3))[:, None].astype(np.float32))
+    buffer.add({"goal": np.zeros((2, 1)), "latent": np.full((2, 1), 9.0), **{k: v[:2] for k, v in actions.items()}})
+    assert buffer.nbytes < before + 200
+    batch = buffer.gather([0, 1])
+    assert set(batch.observation) == {"goal", "latent"}
+    assert batch.observation["latent"].ravel().tolist() == [0, 1, 2, 3, 9, 9]

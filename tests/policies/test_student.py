@@ -106,5 +106,3 @@ def test_acting_before_reset_says_so(fresh_student):
     policy, _ = fresh_student()
     with pytest.raises(StateError, match="act needs reset to be called first"):
         policy.act({})
-    with pytest.raises(StateError, match="latent needs act to be called first"):
-        policy.latent()

@@ -39,8 +39,8 @@ class PegInsertion:
     The peg sits in the grip tilted about the pad normal by an angle that no sensor but touch reveals; how far it
     sticks out is unknown too. Its weight is compensated. The socket is observed with noise that lasts for the episode.
 
-    Episode: 60 steps of 50 ms (TacSL: 256 of 17 ms). Success: the peg's lower end is within 4.5 mm of the bore's floor (TacSL: 4.4958 mm
-    mean key-point distance); it cannot be there at a tilt. Success ends the episode.
+    Episode: 50 steps of 50 ms (TacSL: 256 of 17 ms). Success: the peg's lower end is within 4.5 mm of the bore's floor
+    (TacSL: 4.4958 mm mean key-point distance); it cannot be there at a tilt. Success ends the episode.
 
     | drawn at reset | range | TacSL |
     |---|---|---|
@@ -52,11 +52,12 @@ class PegInsertion:
     | tool yaw; roll, pitch | ±1; ±.1 rad | the same |
     | error of the observed socket, each axis | ±`socket_noise` = ±2 mm | ±5 mm |
 
-    The peg is tilted about the middle of its held length, because the pad of the GelSight Mini is narrower than the R1.5's,
-    and it sticks out farther, so that a tilted finger clears the socket.
+    The peg is tilted about the middle of its held length, because the pad of the GelSight Mini is narrower than the
+    R1.5's, and it sticks out farther, so that a tilted finger clears the socket.
 
-    Reward, in [0, 1] per step: `exp(-40 D)` for the key-point distance D in [m] (four points on the peg's axis over
-    .5 m, as TacSL's) between peg and inserted peg; sparse: 1 on success, else 0.
+    Reward per step: `exp(-40 D) - 1` for the key-point distance D in [m] between peg and inserted peg (four points on
+    the peg's axis over .5 m, as TacSL's); never positive, so that success, which ends the episode, pays. Sparse: 1 on
+    success, else 0.
 
     Args:
         socket_noise: Largest error of the observed socket position, per axis, in [m].
@@ -72,7 +73,7 @@ class PegInsertion:
     tilt: float = 0.63
     clearance: float = 0.001
     reward_kind: str = "dense"
-    horizon: int = 60
+    horizon: int = 50
     physics_dt: float = 0.002
     substeps: int = 25
     robot: FloatingGripper = field(default_factory=FloatingGripper)
@@ -206,20 +207,20 @@ class PegInsertion:
         return inside & ((tip - top)[:, 2] < -(_TOP - _FLOOR) + 0.0045)
 
     def reward(self, engine: Engine, success: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Dense: `exp(-40 D)`; sparse: success. Shape (B,)."""
+        """Dense: `exp(-40 D) - 1`; sparse: success. Shape (B,)."""
         if self.reward_kind == "sparse":
             return success.astype(np.float64)
         _, _, tip, axis, top = self._state(engine)
         goal = top - np.array([0, 0, _TOP - _FLOOR])
         offsets = np.linspace(-0.25, 0.25, 4)[:, None, None]
         distance = np.linalg.norm(tip - goal + offsets * (axis - [0, 0, 1]), axis=2).mean(axis=0)
-        return np.exp(-40 * distance)
+        return np.exp(-40 * distance) - 1
 
     def expert(self, engine: Engine) -> NDArray[np.float32]:
         """Upright the peg, centre its lower end above the socket, push it in; on the rim, slide to the bore.
 
-        Shape (B, 6). Sliding under pressure, rather than lifting off, keeps the advice usable by a student without the expert's
-        knowledge: the peg tips into the bore's direction, and the gel feels how.
+        Shape (B, 6). Sliding under pressure, rather than lifting off, keeps the advice usable by a student without the
+        expert's knowledge: the peg tips into the bore's direction, and the gel feels how.
         """
         tool, rotation, tip, axis, top = self._state(engine)
         error = (top - tip)[:, :2]
@@ -231,11 +232,11 @@ class PegInsertion:
         above = ready * -0.004 + (1 - ready) * hover
         on_rim = (height < 0.0012) & (angle < 0.2) & (distance < 0.01)
         caught = on_rim & (distance < self.clearance / 2 + _CHAMFER)
-        down = np.where(caught, -0.004, np.where(on_rim, -0.002, above))
+        down = np.where(caught, -0.004, np.where(on_rim, -0.003, above))
         speed = np.where(on_rim, 0.0025, 0.005)
         across = error * np.minimum(np.where(on_rim, 1.5, 0.7), speed / np.maximum(distance, 1e-9))[:, None]
         limit = self.robot.rotation_step
-        gain = np.where(on_rim, 0.25, 0.5)  # the gel is soft: a faster turn overshoots
+        gain = np.where(on_rim, 0.1, 0.5)  # the gel is soft: a faster turn overshoots
         turn *= (np.minimum(gain * angle, limit) / np.maximum(angle, 1e-9))[:, None]
         move = np.column_stack([across, down])
         move -= np.cross(turn, tip - tool)  # turning the tool swings the peg's end; hold it in place
