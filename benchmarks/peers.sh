@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 folder=.venv-peers
 torch="${TORCH:-torch==2.13.0}"
 marker="$folder/complete"
-wanted="taxim==1.4.1 $torch"
+wanted="taxim==1.4.1 torchvision $torch"
 
 if [ -f "$marker" ] && [ "$(cat "$marker")" = "$wanted" ]; then
     echo "$folder is ready."
@@ -21,7 +21,8 @@ pip="$folder/bin/python -m pip install --quiet --disable-pip-version-check"
 $pip "setuptools<81" wheel ninja numpy "$torch"
 echo "Building torch-scatter (minutes) ..."
 MAX_JOBS="${MAX_JOBS:-2}" FORCE_ONLY_CPU=1 $pip --no-build-isolation torch-scatter
-$pip taxim==1.4.1
-"$folder/bin/python" -c "import taxim, torch_scatter"
+# torchvision is one of taxim's imports that it does not declare.
+$pip "$torch" torchvision taxim==1.4.1
+echo "1 8 8 0.5" | "$folder/bin/python" benchmarks/taxim_peer.py 1 0.1 >/dev/null
 echo "$wanted" >"$marker"
 echo "$folder is ready."

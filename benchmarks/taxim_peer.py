@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import sys
 import time
+from importlib.metadata import version
 
 import torch
-from taxim import CALIB_GELSIGHT_MINI, Taxim
 
 _BALL_RADIUS, _DEPTHS = 4.0, (0.2, 0.6)  # mm, as in touch.py
 
@@ -20,6 +20,14 @@ def main() -> None:
     """Answer until the input ends."""
     torch.set_num_threads(int(sys.argv[1]))
     seconds = float(sys.argv[2])
+    if "+cpu" in version("torch") and "+cpu" not in version("torchvision"):
+        # taxim imports torchvision for one resize. Beside a CPU-only torch the CUDA build of torchvision fails to load
+        # its operators, and then fails to describe these two; they are never called.
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    from taxim import CALIB_GELSIGHT_MINI, Taxim
+
     taxim = Taxim(calib_folder=CALIB_GELSIGHT_MINI, backend="torch", device="cpu")
     for line in sys.stdin:
         batch, rows, columns, pitch = line.split()
