@@ -2,8 +2,9 @@
 
 Legend: B images, H rows, W columns; lengths in m, positive into the gel.
 
-Every operation is elementwise (slices, sums, maxima), never a matrix product or a library convolution, so that a
-result depends on nothing but its own image: a batch equals its single images bit for bit.
+Every operation is elementwise (slices, means, maxima), never a matrix product or a library convolution, so that a
+result depends on nothing but its own image: a batch equals its single images bit for bit. Means are `lerp` by powers of
+two, which no fused multiplication can round differently.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["gel_surface", "surface_slope"]
+__all__ = ["gel_surface", "surface_slope", "surface_steps"]
 
 # Sweeps of the relaxation on the coarsest grid and on each finer one, and the finest pitch (as a part of the spread
 # length) that is relaxed at all; below it the coarser solution is only interpolated. Chosen against a converged
 # solution: see tests/sensors/test_gel.py.
 _SWEEPS_COARSEST = 4
 _SWEEPS = 2
-_FINEST_RELAXED = 0.2
+_FINEST_RELAXED = 0.25
 # Standard deviation of the blur by the skin and the camera, m. One pixel of the GelSight Mini.
 _SKIN_BLUR = 5.9e-5
 
@@ -83,11 +84,14 @@ def surface_slope(height_map: Tensor, *, pixel_pitch: float) -> tuple[Tensor, Te
     Returns:
         Slope along rows and slope along columns, without unit. Shapes (B, H, W).
     """
+    step_row, step_column = surface_steps(height_map)
+    return step_row.mul_(0.5 / pixel_pitch), step_column.mul_(0.5 / pixel_pitch)
+
+
+def surface_steps(height_map: Tensor) -> tuple[Tensor, Tensor]:
+    """Subtract neighbours two pixels apart, along rows and along columns, in m. Shapes (B, H, W)."""
     padded = F.pad(height_map, (1, 1, 1, 1), mode="replicate")
-    scale = 0.5 / pixel_pitch
-    slope_row = (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]).mul_(scale)
-    slope_column = (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]).mul_(scale)
-    return slope_row, slope_column
+    return padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1], padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]
 
 
 def _blur(x: Tensor, *, passes: int) -> Tensor:
@@ -96,14 +100,14 @@ def _blur(x: Tensor, *, passes: int) -> Tensor:
     for axis in (2, 1):
         for _ in range(2 * passes):
             size = x.shape[axis] - 1
-            x = x.narrow(axis, 1, size) + x.narrow(axis, 0, size)
-    return x.mul_(1.0 / 16**passes)
+            x = torch.lerp(x.narrow(axis, 0, size), x.narrow(axis, 1, size), 0.5)
+    return x
 
 
 def _halve(x: Tensor) -> Tensor:
     """Average blocks of 2 x 2; their maximum would lift the gel off round objects."""
-    x = x[:, 0::2] + x[:, 1::2]
-    return (x[..., 0::2] + x[..., 1::2]).mul_(0.25)
+    x = torch.lerp(x[:, 0::2], x[:, 1::2], 0.5)
+    return torch.lerp(x[..., 0::2], x[..., 1::2], 0.5)
 
 
 def _double(x: Tensor) -> Tensor:

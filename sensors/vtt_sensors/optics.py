@@ -59,20 +59,23 @@ class ColourTable:
         )
         self._gain = gain.to(device)  # (H, W, 4)
 
-    def __call__(self, slope_row: Tensor, slope_column: Tensor, *, out: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, slope_row: Tensor, slope_column: Tensor, *, unit: float = 1.0, out: Tensor | None = None
+    ) -> Tensor:
         """Return pictures.
 
         Args:
             slope_row: Slope along rows. Shape (B, H, W). Overwritten.
             slope_column: Slope along columns. Shape (B, H, W). Overwritten.
+            unit: Slope that one unit of the slopes given means.
             out: Where to write. Shape (B, H, W, 3), uint8.
 
         Returns:
             uint8 pictures. Shape (B, H, W, 3).
         """
         border = _NODES // 2
-        row = slope_row.mul_(self._nodes_per_slope).clamp_(-border, border).round_()
-        column = slope_column.mul_(self._nodes_per_slope).clamp_(-border, border).round_()
+        row = slope_row.mul_(unit * self._nodes_per_slope).clamp_(-border, border).round_()
+        column = slope_column.mul_(unit * self._nodes_per_slope).clamp_(-border, border).round_()
         # Exact in float32: the index stays below 2^24.
         index = column.add_(row, alpha=_NODES).add_(border * (_NODES + 1)).to(torch.int32)
         change = self._table.index_select(0, index.flatten()).view(torch.int16)

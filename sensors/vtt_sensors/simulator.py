@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vtt.errors import ShapeError
 from vtt_sensors.calibration import Calibration, get_calibration
-from vtt_sensors.gel import gel_surface, surface_slope
+from vtt_sensors.gel import gel_surface, surface_steps
 from vtt_sensors.optics import ColourTable, rest_image
 from vtt_sensors.spec import SensorSpec, get_spec
 
@@ -93,8 +93,8 @@ class TactileSimulator:
         return gel_surface(indentation, pixel_pitch=self.spec.pixel_pitch, spread_length=self.spec.spread_length)
 
     def _shade(self, indentation: Tensor, *, out: Tensor | None = None) -> Tensor:
-        slope_row, slope_column = surface_slope(self._surface(indentation), pixel_pitch=self.spec.pixel_pitch)
-        return self._colour(slope_row, slope_column, out=out)
+        step_row, step_column = surface_steps(self._surface(indentation))
+        return self._colour(step_row, step_column, unit=0.5 / self.spec.pixel_pitch, out=out)
 
     def _prepare(self, indentation: Tensor) -> Tensor:
         if indentation.ndim != 3 or tuple(indentation.shape[1:]) != self.spec.image_shape:
