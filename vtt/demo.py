@@ -43,7 +43,7 @@ class Plan:
 
 
 PLANS = {
-    "demo": Plan(socket_noise=0.002, episodes=192, pretrain_seconds=45, distill_seconds=320, control_seconds=90),
+    "demo": Plan(socket_noise=0.002, episodes=192, pretrain_seconds=45, distill_seconds=260, control_seconds=140),
     "full": Plan(socket_noise=0.005, episodes=1024, pretrain_seconds=420, distill_seconds=1800, control_seconds=900),
 }
 
