@@ -23,6 +23,6 @@ echo "Building torch-scatter (minutes) ..."
 MAX_JOBS="${MAX_JOBS:-2}" FORCE_ONLY_CPU=1 $pip --no-build-isolation torch-scatter
 # torchvision is one of taxim's imports that it does not declare.
 $pip "$torch" torchvision taxim==1.4.1
-echo "1 8 8 0.5" | "$folder/bin/python" benchmarks/taxim_peer.py 1 0.1 >/dev/null
+echo "1 48 64 0.3 1" | "$folder/bin/python" benchmarks/taxim_peer.py 0.1 >/dev/null
 echo "$wanted" >"$marker"
 echo "$folder is ready."

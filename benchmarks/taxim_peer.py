@@ -1,8 +1,8 @@
 """The peer of `benchmarks.touch`: runs in the environment of `make peers`, which holds taxim and not vtt.
 
-    python taxim_peer.py THREADS SECONDS
+    python taxim_peer.py SECONDS
 
-Reads lines "BATCH ROWS COLUMNS MM_PER_PIXEL", answers each with taxim's frames per second for presses of a ball.
+Reads lines "BATCH ROWS COLUMNS MM_PER_PIXEL THREADS", answers each with taxim's frames per second for presses of a ball.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ _BALL_RADIUS, _DEPTHS = 4.0, (0.2, 0.6)  # mm, as in touch.py
 
 def main() -> None:
     """Answer until the input ends."""
-    torch.set_num_threads(int(sys.argv[1]))
-    seconds = float(sys.argv[2])
+    seconds = float(sys.argv[1])
     if "+cpu" in version("torch") and "+cpu" not in version("torchvision"):
         # taxim imports torchvision for one resize. Beside a CPU-only torch the CUDA build of torchvision fails to load
         # its operators, and then fails to describe these two; they are never called.
@@ -30,7 +29,8 @@ def main() -> None:
 
     taxim = Taxim(calib_folder=CALIB_GELSIGHT_MINI, backend="torch", device="cpu")
     for line in sys.stdin:
-        batch, rows, columns, pitch = line.split()
+        batch, rows, columns, pitch, threads = line.split()
+        torch.set_num_threads(int(threads))
         height = _presses(int(batch), int(rows), int(columns), float(pitch))
         with torch.inference_mode():
             for _ in range(3):

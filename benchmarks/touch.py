@@ -1,8 +1,9 @@
 """Speed of the tactile simulator against PyPI's taxim 1.4.1, torch back end, without shadows (its faster setting).
 
 Both simulate a ball pressed into a GelSight Mini. taxim needs packages that vtt does not: it runs in the environment
-that `make peers` builds, as a process of its own that waits while vtt is measured, with the same number of threads;
-rounds alternate. A ratio above 1 says that vtt is the faster.
+that `make peers` builds, as a process of its own that waits while vtt is measured; rounds alternate. Both get one
+thread, which is all that vtt uses; what taxim does with every thread is printed beside. A ratio above 1 says that vtt is
+the faster.
 """
 
 from __future__ import annotations
@@ -41,21 +42,23 @@ def rows() -> list[dict[str, Any]]:
         Rows of "name", "value", "unit", "peer" (taxim's value) and "ratio": tactile frames per second, median of the
         rounds. None without the environment of the peers.
     """
-    threads = torch.get_num_threads()
     cases = {name: _case(shape, batch) for name, shape, batch in _CASES}
     if not (_PEERS / "complete").exists():
         print("touch: taxim is not here, so these rows are left out. `make peers` builds its environment.")
         for name, (simulator, indentation) in cases.items():
             rate = _rate(lambda s=simulator, x=indentation: s.render(x), len(indentation))
-            print(f"touch: {name.removesuffix('_vs_taxim')} {rate:,.0f} frames/s, {threads} threads")
+            print(f"touch: {name.removesuffix('_vs_taxim')} {rate:,.0f} frames/s")
         return []
     measured = []
-    with _Peer(threads) as peer:
+    with _Peer() as peer:
         for name, (simulator, indentation) in cases.items():
             ours, theirs = [], []
             for _ in range(_ROUNDS):
                 ours.append(_rate(lambda s=simulator, x=indentation: s.render(x), len(indentation)))
-                theirs.append(peer.rate(indentation.shape, simulator.spec.pixel_pitch))
+                theirs.append(peer.rate(indentation.shape, simulator.spec.pixel_pitch, threads=1))
+            threads = torch.get_num_threads()
+            rate = peer.rate(indentation.shape, simulator.spec.pixel_pitch, threads=threads)
+            print(f"touch: {name}: taxim on {threads} threads {rate:,.0f} frames/s")
             value, against = statistics.median(ours), statistics.median(theirs)
             measured.append(
                 {"name": name, "value": value, "unit": "frames/s", "peer": against, "ratio": value / against}
@@ -90,8 +93,8 @@ def _rate(call: Callable[[], object], frames: int) -> float:
 class _Peer:
     """The process that runs taxim."""
 
-    def __init__(self, threads: int) -> None:
-        command = [str(_PEERS / "bin" / "python"), str(_PEER_SCRIPT), str(threads), str(_SECONDS)]
+    def __init__(self) -> None:
+        command = [str(_PEERS / "bin" / "python"), str(_PEER_SCRIPT), str(_SECONDS)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> _Peer:
@@ -100,11 +103,11 @@ class _Peer:
     def __exit__(self, *_: object) -> None:
         self._process.communicate()
 
-    def rate(self, shape: torch.Size, pixel_pitch: float) -> float:
+    def rate(self, shape: torch.Size, pixel_pitch: float, *, threads: int) -> float:
         """Frames per second of taxim for presses of the same kind."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(f"{shape[0]} {shape[1]} {shape[2]} {1e3 * pixel_pitch}\n")
+        self._process.stdin.write(f"{shape[0]} {shape[1]} {shape[2]} {1e3 * pixel_pitch} {threads}\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:

@@ -5,6 +5,9 @@ Legend: B images, H rows, W columns.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -74,7 +77,7 @@ class TactileSimulator:
         batch = self._prepare(indentation)
         image = torch.empty(*batch.shape, 3, dtype=torch.uint8, device=self.device)
         # Autograd's bookkeeping is a tenth of the time of small pictures. `image` itself stays an ordinary tensor.
-        with torch.inference_mode():
+        with torch.inference_mode(), _one_thread(self.device):
             for part, out in zip(self._chunks(batch), self._chunks(image), strict=True):
                 touched = part.amax(dim=(1, 2)) > 0.0
                 if touched.all():
@@ -87,7 +90,8 @@ class TactileSimulator:
 
     def height_map(self, indentation: Tensor) -> Tensor:
         """Find the gel's surface, in m, positive into the gel. Shapes (B, H, W) to (B, H, W)."""
-        return torch.cat([self._surface(part) for part in self._chunks(self._prepare(indentation))])
+        with _one_thread(self.device):
+            return torch.cat([self._surface(part) for part in self._chunks(self._prepare(indentation))])
 
     def _surface(self, indentation: Tensor) -> Tensor:
         return gel_surface(indentation, pixel_pitch=self.spec.pixel_pitch, spread_length=self.spec.spread_length)
@@ -107,3 +111,21 @@ class TactileSimulator:
     def _chunks(self, batch: Tensor) -> tuple[Tensor, ...]:
         pixels = _CPU_PIXELS if self.device.type == "cpu" else _GPU_PIXELS
         return batch.split(max(1, pixels // (batch.shape[1] * batch.shape[2])))
+
+
+@contextmanager
+def _one_thread(device: torch.device) -> Iterator[None]:
+    """Run on one thread of the CPU.
+
+    Maps this small gain a third from a second thread at best, and lose tenfold when another process keeps its core busy,
+    because every operation waits for it.
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
