@@ -2,8 +2,8 @@
 
 Both simulate a ball pressed into a GelSight Mini. taxim needs packages that vtt does not: it runs in the environment
 that `make peers` builds, as a process of its own that waits while vtt is measured; rounds alternate. Both get one
-thread, which is all that vtt uses; what taxim does with every thread is printed beside. A ratio above 1 says that vtt is
-the faster.
+thread, which is all that vtt uses; what taxim does with every thread is printed beside. A ratio above 1 says that vtt
+is the faster.
 """
 
 from __future__ import annotations

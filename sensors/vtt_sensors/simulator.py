@@ -117,8 +117,8 @@ class TactileSimulator:
 def _one_thread(device: torch.device) -> Iterator[None]:
     """Run on one thread of the CPU.
 
-    Maps this small gain a third from a second thread at best, and lose tenfold when another process keeps its core busy,
-    because every operation waits for it.
+    Maps this small gain a third from a second thread at best, and lose tenfold when another process keeps its core
+    busy, because every operation waits for it.
     """
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1:
