@@ -8,7 +8,7 @@ from typing import Literal
 
 from vtt.errors import ConfigError
 
-__all__ = ["BUDGET", "Budget", "DistillConfig", "ImitateConfig", "LearnerConfig", "StudentConfig"]
+__all__ = ["BUDGET", "Budget", "DistillConfig", "ImitateConfig", "LearnerConfig", "Modality", "StudentConfig"]
 
 BUDGET = ("iterations", "seconds")
 """Settings that a continued run may change."""

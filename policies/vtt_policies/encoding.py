@@ -59,8 +59,8 @@ class FrameEncoder:
 
     def backward(self) -> None:
         """Add to the encoder's gradients what the latest result's gradient implies."""
-        if self._joined is None or self._joined.grad is None:
-            return
+        if self._joined is None or self._joined.grad is None or not self._parts[0].requires_grad:
+            return  # nobody asked, or the encoder is frozen
         gradients = self._joined.grad.split(_FRAMES)
         found = self._map(self._differentiate, list(zip(self._parts, gradients, strict=True)))
         self._parts, self._joined = [], None
