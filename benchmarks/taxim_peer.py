@@ -2,7 +2,7 @@
 
     python taxim_peer.py SECONDS
 
-Reads lines "BATCH ROWS COLUMNS MM_PER_PIXEL THREADS", answers each with taxim's frames per second for presses of a ball.
+Reads lines "BATCH ROWS COLUMNS MM_PER_PIXEL THREADS", answers each with taxim's frames per second for a ball press.
 """
 
 from __future__ import annotations
