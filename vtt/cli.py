@@ -89,7 +89,7 @@ def parse_key_values(items: Sequence[str]) -> dict[str, Any]:
     for item in items:
         key, equals, text = item.partition("=")
         if not key.isidentifier() or not equals:
-            raise ConfigError(f"An option must be key=value, got '{item}'.")
+            raise ConfigError(f"An environment option must be key=value, got '{item}'.")
         try:
             options[key] = json.loads(text)
         except json.JSONDecodeError:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
+from vtt.cli import parse_key_values
 from vtt.errors import ConfigError, MissingError
 from vtt.store import StreamSpec
 
-__all__ = ["make_environments", "parse_env_args", "rest_images", "stream_specs"]
+__all__ = ["make_environments", "rest_images", "stream_specs"]
 
 
 def make_environments(env_id: str, *, num_envs: int, observation: str, env_args: Sequence[str] = ()) -> VectorEnv:
@@ -32,7 +31,7 @@ def make_environments(env_id: str, *, num_envs: int, observation: str, env_args:
     """
     if num_envs < 1:
         raise ConfigError(f"num_envs must be at least 1, got {num_envs}.")
-    options = parse_env_args(env_args)
+    options = parse_key_values(env_args)
     try:
         return gym.make_vec(
             env_id, num_envs=num_envs, vectorization_mode="vector_entry_point", observation=observation, **options
@@ -43,25 +42,6 @@ def make_environments(env_id: str, *, num_envs: int, observation: str, env_args:
         raise ConfigError(
             f"{env_id} must accept the options {', '.join(options) or 'observation'}: {error}."
         ) from error
-
-
-def parse_env_args(env_args: Sequence[str]) -> dict[str, Any]:
-    """Read `key=value` options; a value is read as JSON where it is JSON, else as text.
-
-    Example:
-        >>> parse_env_args(["noise=0.005", "camera=false", "robot=gripper"])
-        {'noise': 0.005, 'camera': False, 'robot': 'gripper'}
-    """
-    options: dict[str, Any] = {}
-    for item in env_args:
-        key, equals, text = item.partition("=")
-        if not key.isidentifier() or not equals:
-            raise ConfigError(f"An environment option must be key=value, got '{item}'.")
-        try:
-            options[key] = json.loads(text)
-        except json.JSONDecodeError:
-            options[key] = text
-    return options
 
 
 def stream_specs(env: VectorEnv) -> Mapping[str, StreamSpec]:
