@@ -58,7 +58,7 @@ def write_report(
         _video(out),
         _curves(out),
         _pretraining(out),
-        KeyValues("Settings", {**settings, "environment steps of the student's training": summary["env_steps"]}),
+        KeyValues("Settings", {**settings, **_rounds(out), "control steps of the student": summary["env_steps"]}),
         KeyValues("Time, in s", {**seconds, "total": summary["seconds"]}),
         KeyValues("Versions", _flat(environment())),
         Text(
@@ -97,6 +97,12 @@ def _curves(out: Path) -> Figure:
     image = plot_curves(curves, x_label="control steps", y_label="success of the rollouts", y_limits=(0, 1))
     alt = "Success of the student's own rollouts against control steps, with and without touch."
     return Figure("Learning", image, alt, "Each point is one round of DAgger: 64 episodes that the student drove.")
+
+
+def _rounds(out: Path) -> dict[str, str]:
+    """Tell how many rounds of DAgger each student got: the one without touch may have run out of time."""
+    names = {"rounds of the student": "student", "rounds without touch": "no_touch"}
+    return {label: _read_csv(out / name / "metrics.csv")[-1]["iteration"] for label, name in names.items()}
 
 
 def _pretraining(out: Path) -> Figure:
