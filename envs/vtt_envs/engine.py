@@ -5,6 +5,8 @@ Legend: B simulations, S values of a sensor.
 
 from __future__ import annotations
 
+import os
+
 import mujoco
 import numpy as np
 from mujoco.batch import Batch
@@ -29,7 +31,8 @@ class Engine:
     def __init__(self, model: mujoco.MjModel, *, num_envs: int, num_threads: int = 0) -> None:
         self.model = model
         self.num_envs = num_envs
-        self.batch = Batch(model, num_envs, min(num_threads, num_envs) if num_threads else 0, persistent=True)
+        self.num_threads = min(num_threads or len(os.sched_getaffinity(0)), num_envs)
+        self.batch = Batch(model, num_envs, self.num_threads, persistent=True)
         self.qpos: NDArray[np.float64] = self.batch.bind("qpos")
         self.qvel: NDArray[np.float64] = self.batch.bind("qvel")
         self.ctrl: NDArray[np.float64] = self.batch.bind("ctrl")

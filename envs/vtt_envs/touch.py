@@ -38,7 +38,9 @@ class Touch:
     ) -> None:
         self._engine = engine
         self._pad = pad
-        self._simulator = TactileSimulator(sensor, calibration, image_shape=pad.taxels, device=device)
+        self._simulator = TactileSimulator(
+            sensor, calibration, image_shape=pad.taxels, device=device, threads=engine.num_threads
+        )
         self.rest_image: NDArray[np.uint8] = self._simulator.rest_image.cpu().numpy()
 
     @staticmethod
@@ -51,13 +53,7 @@ class Touch:
         pads = np.empty((2, len(ids), *self._pad.taxels), dtype=np.float32)
         for pad, finger in zip(pads, FINGERS, strict=True):
             pad[:] = self._penetration(finger, ids)
-        # Maps this small gain nothing from a second thread, and where another process wants the core they wait for it.
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            images = self._simulator.render(torch.from_numpy(pads).flatten(0, 1))
-        finally:
-            torch.set_num_threads(threads)
+        images = self._simulator.render(torch.from_numpy(pads).flatten(0, 1))
         return images.cpu().numpy().reshape(*pads.shape, 3)
 
     def force(self, finger: str, ids: NDArray[np.intp]) -> NDArray[np.float32]:
