@@ -143,9 +143,7 @@ class RayRenderer:
 
     def render(self, engine: Engine, ids: NDArray[np.intp]) -> NDArray[np.uint8]:
         """Return images. Shape (n, H, W, 3)."""
-        distance, geom, normal = engine.batch.ray(
-            self._origin, self._rays, geomgroup=_VISIBLE_GROUPS, ids=ids, normal=True
-        )
+        distance, geom, normal = engine.ray(self._origin, self._rays, ids=ids, geomgroup=_VISIBLE_GROUPS)
         colour = self._colour[geom]
         point = self._origin + distance[..., None] * self._rays
         checker = (np.floor(point[..., :2] / 0.02).sum(axis=-1) % 2)[..., None]

@@ -17,8 +17,7 @@ from vtt.errors import ConfigError, ShapeError, StateError
 from vtt.streams import StreamSpec
 from vtt_envs.camera import RendererKind, add_camera, make_renderer
 from vtt_envs.engine import Engine
-from vtt_envs.observations import CAMERAS, FORCES, PADS, keys_of
-from vtt_envs.robots import FINGERS
+from vtt_envs.observations import CAMERAS, FORCE, PAD, keys_of
 from vtt_envs.task import Task, rotate_back
 from vtt_envs.touch import Touch
 from vtt_sensors.calibration import Calibration, get_calibration
@@ -31,14 +30,6 @@ __all__ = ["BatchedEnv", "Step"]
 
 _GRAVITY = 9.81  # m/s^2
 _SETTLE_STEPS = 50  # physics steps after a reset in which the grip comes to rest
-_PROPRIOCEPTION = (
-    *(f"tool_position_{a}" for a in "xyz"),
-    *(f"tool_quat_{a}" for a in "wxyz"),
-    *(f"tool_velocity_{a}" for a in "xyz"),
-    *(f"tool_angular_velocity_{a}" for a in "xyz"),
-    "gripper_opening",
-)
-_CONTACTS = (*FINGERS, "object")
 
 
 class Step(NamedTuple):
@@ -46,7 +37,7 @@ class Step(NamedTuple):
 
     Attributes:
         reward: Shape (B,).
-        terminated: Whether the episode ended in success. Shape (B,).
+        terminated: Whether the episode ended in success or beyond saving. Shape (B,).
         truncated: Whether it reached the horizon, or its physics blew up. Shape (B,).
         success: Shape (B,).
     """
@@ -65,15 +56,16 @@ class BatchedEnv:
 
     | key | dtype, shape | meaning |
     |---|---|---|
-    | `proprioception` | float32 (14,) | tool position [m], quaternion wxyz, twist [m/s, rad/s], gripper opening [m] |
+    | `proprioception` | float32 (k,) | what the robot knows of itself: names in `stream_specs` |
     | `goal` | float32 (k,) | what is known of the target, with noise, in the tool frame; names in `stream_specs` |
-    | `tactile_left`, `tactile_right` | uint8 (48, 64, 3) | GelSight Mini images at a fifth of their native 240x320 |
-    | `force_left`, `force_right` | float32 (12, 16, 3) | normal, shear along columns, shear along rows; N per cell |
+    | `tactile_<finger>` | uint8 (rows, columns, 3) | tactile image; GelSight Mini: (48, 64, 3), a fifth of its 240x320 |
+    | `force_<finger>` | float32 (rows/4, columns/4, 3) | normal, shear along columns, along rows; N per cell |
     | `wrench` | float32 (6,) | force [N] and torque [N m] of the surroundings on the tool, without weight |
     | `camera_front` | uint8 (64, 64, 3) | fixed camera |
     | `privileged` | float32 (m,) | state of the objects |
 
-    The tool's pose is in the base frame; its twist, the goal and the wrench are in the tool frame.
+    The fingers of a gripper are `left` and `right`; its proprioception is (14,): position [m] and quaternion wxyz of the
+    tool in the base frame, twist [m/s, rad/s] in the tool frame, opening [m]. Goal and wrench are in the tool frame.
 
     Args:
         task: What to do, with which robot.
@@ -82,7 +74,7 @@ class BatchedEnv:
         num_threads: Physics threads; 0 takes all cores.
         device: Torch device of the touch simulation.
         renderer: How camera images are made; see `vtt_envs.camera`.
-        calibration: Optics of the pads' sensors; None is the shipped GelSight Mini calibration.
+        calibration: Optics of the pads' sensors; None is the calibration shipped for the robot's sensor.
 
     Raises:
         MissingError: If there is no such observation word.
@@ -101,30 +93,31 @@ class BatchedEnv:
         renderer: RendererKind = "gl",
         calibration: Calibration | None = None,
     ) -> None:
-        self.keys = keys_of(observation)
+        robot = task.robot
+        self.keys = keys_of(observation, robot.fingers)
+        self._pads = tuple(f"{PAD}{finger}" for finger in robot.fingers)
+        self._forces = tuple(f"{FORCE}{finger}" for finger in robot.fingers)
         if num_envs < 1:
             raise ConfigError(f"num_envs must be at least 1, got {num_envs}.")
         self.task = task
         self.num_envs = num_envs
         self.control_dt = task.substeps * task.physics_dt
         self.horizon = task.horizon
-        task.robot.touch = any(key in self.keys for key in (*PADS, *FORCES))
+        robot.touch = any(key in self.keys for key in (*self._pads, *self._forces))
         spec = self._build(task)
         self.engine = Engine(spec.compile(), num_envs=num_envs, num_threads=num_threads)
-        task.robot.bind(self.engine.model)
+        robot.bind(self.engine.model)
         task.bind(self.engine)
-        self.sensor = get_spec("gelsight_mini")
+        self.sensor = get_spec(robot.sensor)
         self.calibration = calibration or get_calibration(self.sensor.name)
         self._touch: Touch | None = None
-        if task.robot.touch:
-            self._touch = Touch(
-                self.engine, task.robot.pad, sensor=self.sensor, calibration=self.calibration, device=device
-            )
+        if robot.touch:
+            self._touch = Touch(self.engine, robot, sensor=self.sensor, calibration=self.calibration, device=device)
         self._renderer: Renderer | None = None
         self._renderer_kind: RendererKind = renderer
         if any(key in self.keys for key in CAMERAS):
             self._renderer = make_renderer(renderer, self.engine, size=64)
-        self.action_space = spaces.Box(-1.0, 1.0, (task.robot.action_size,), np.float32)
+        self.action_space = spaces.Box(-1.0, 1.0, (robot.action_size,), np.float32)
         self.steps = np.zeros(num_envs, dtype=np.int64)
         self.done = np.ones(num_envs, dtype=bool)
         self._started = False
@@ -149,7 +142,7 @@ class BatchedEnv:
         task.build(spec)
         add_camera(spec, task.camera)
         for name, first, second in [
-            *((f"contact_{f}", f"gel_{f}", task.objects[0]) for f in FINGERS),
+            *((f"contact_{f}", f"gel_{f}", task.objects[0]) for f in task.robot.fingers),
             ("contact_object", task.objects[0], task.surroundings[0]),
         ]:
             spec.add_sensor(
@@ -166,18 +159,30 @@ class BatchedEnv:
     def stream_specs(self) -> dict[str, StreamSpec]:
         """Describe every observation as a stream of an episode store."""
         rate = 1 / self.control_dt
-        pad = self.task.robot.pad
+        robot = self.task.robot
+        pad = robot.pad
         name, digest = self.sensor.name, self.calibration.hash
         specs = {
             "proprioception": StreamSpec(
-                "vector", (14,), "float32", "m, 1, m/s, rad/s, m", rate, names=_PROPRIOCEPTION
+                "vector",
+                (len(robot.proprioception_names),),
+                "float32",
+                robot.proprioception_unit,
+                rate,
+                names=robot.proprioception_names,
             ),
             "goal": StreamSpec(
                 "vector", (len(self.task.goal_names),), "float32", "m, 1", rate, names=self.task.goal_names
             ),
             **{key: StreamSpec("image", (64, 64, 3), "uint8", "1", rate) for key in CAMERAS},
-            **{key: StreamSpec("tactile_image", (*pad.taxels, 3), "uint8", "1", rate, name, digest) for key in PADS},
-            **{key: StreamSpec("force_grid", Touch.force_shape(pad), "float32", "N", rate, name) for key in FORCES},
+            **{
+                key: StreamSpec("tactile_image", (*pad.taxels, 3), "uint8", "1", rate, name, digest)
+                for key in self._pads
+            },
+            **{
+                key: StreamSpec("force_grid", Touch.force_shape(pad), "float32", "N", rate, name)
+                for key in self._forces
+            },
             "wrench": StreamSpec("vector", (6,), "float32", "N, N m", rate),
             "privileged": StreamSpec(
                 "vector", (len(self.task.privileged_names),), "float32", "m, 1", rate, names=self.task.privileged_names
@@ -187,7 +192,7 @@ class BatchedEnv:
 
     def rest_images(self) -> dict[str, NDArray[np.uint8]]:
         """Return the images of the untouched gels, by key. Shapes (rows, columns, 3)."""
-        return {} if self._touch is None else {key: self._touch.rest_image.copy() for key in PADS}
+        return {} if self._touch is None else {key: self._touch.rest_image.copy() for key in self._pads}
 
     def reset(self, seeds: Sequence[int], *, ids: NDArray[np.intp] | None = None) -> dict[str, NDArray]:
         """Start new episodes.
@@ -242,10 +247,12 @@ class BatchedEnv:
             self._update(running)
         lost = self.engine.lost(_SETTLE_STEPS + self.steps * self.task.substeps)
         success = active & ~lost & self.task.success(self.engine)
+        failed = active & ~lost & ~success & self.task.failed(self.engine)
         reward = np.where(active, self.task.reward(self.engine, success), 0.0)
-        truncated = active & ~success & (lost | (self.steps >= self.horizon))
-        self.done |= success | truncated
-        return Step(reward, success, truncated, success)
+        terminated = success | failed
+        truncated = active & ~terminated & (lost | (self.steps >= self.horizon))
+        self.done |= terminated | truncated
+        return Step(reward, terminated, truncated, success)
 
     @property
     def observation(self) -> dict[str, NDArray]:
@@ -257,8 +264,9 @@ class BatchedEnv:
         return self.task.expert(self.engine)
 
     def contact(self) -> NDArray[np.bool_]:
-        """Whether left pad, right pad, and object and surroundings touch. Shape (B, 3)."""
-        return np.stack([self.engine.sensor(f"contact_{name}")[:, 0] > 0 for name in _CONTACTS], axis=1)
+        """Whether the object touches each pad, in the order of the fingers, and its surroundings. Shape (B, F + 1)."""
+        names = (*self.task.robot.fingers, "object")
+        return np.stack([self.engine.sensor(f"contact_{name}")[:, 0] > 0 for name in names], axis=1)
 
     def render(self, ids: NDArray[np.intp] | None = None) -> NDArray[np.uint8]:
         """Draw the front camera of some environments. Shape (n, H, W, 3)."""
@@ -273,41 +281,27 @@ class BatchedEnv:
             self._renderer = None
 
     def _control(self, ids: NDArray[np.intp], action: NDArray) -> None:
-        self.engine.ctrl[ids] = self.task.robot.control(self.engine.qpos[ids], action, payload=self.task.payload)
+        self.engine.ctrl[ids] = self.task.robot.control(self.engine, ids, action, payload=self.task.payload)
 
     def _update(self, ids: NDArray[np.intp]) -> None:
         """Write the observation of some environments."""
         engine, out = self.engine, self._observation
         if "proprioception" in out:
-            out["proprioception"][ids] = self._proprioception()[ids]
+            out["proprioception"][ids] = self.task.robot.proprioception(engine)[ids]
         if "goal" in out:
             out["goal"][ids] = self.task.goal(engine)[ids]
         if "privileged" in out:
             out["privileged"][ids] = self.task.privileged(engine)[ids]
         if "wrench" in out:
             out["wrench"][ids] = self._wrench()[ids]
-        if self._touch is not None and PADS[0] in out:
-            for key, image in zip(PADS, self._touch.images(ids), strict=True):
+        if self._touch is not None and self._pads[0] in out:
+            for key, image in zip(self._pads, self._touch.images(ids), strict=True):
                 out[key][ids] = image
-        if self._touch is not None and FORCES[0] in out:
-            for key, finger in zip(FORCES, FINGERS, strict=True):
+        if self._touch is not None and self._forces[0] in out:
+            for key, finger in zip(self._forces, self.task.robot.fingers, strict=True):
                 out[key][ids] = self._touch.force(finger, ids)
         if self._renderer is not None and CAMERAS[0] in out:
             out[CAMERAS[0]][ids] = self._renderer.render(engine, ids)
-
-    def _proprioception(self) -> NDArray[np.float64]:
-        quat_wxyz = self.engine.body_quat("tool")
-        quat_wxyz = quat_wxyz * np.where(quat_wxyz[:, 1:2] < 0, -1.0, 1.0)  # q and -q are one rotation; x is large
-        return np.concatenate(
-            [
-                self.engine.body_position("tool"),
-                quat_wxyz,
-                self.engine.sensor("tool_velocity"),
-                self.engine.sensor("tool_angular_velocity"),
-                self.task.robot.opening(self.engine.qpos)[:, None],
-            ],
-            axis=1,
-        )
 
     def _wrench(self) -> NDArray[np.float64]:
         """Force and torque of the surroundings on the tool, without weight, in the tool frame. Shape (B, 6)."""

@@ -84,3 +84,17 @@ class Engine:
     def body_quat(self, name: str) -> NDArray[np.float64]:
         """Return a body's orientation in the world as quaternions wxyz. Shape (B, 4)."""
         return self._xquat[:, self._bodies[name]]
+
+    def expand(self, name: str) -> NDArray:
+        """Give a field of the model a value per simulation, to be written to; after that, call `set_const`. (B, ...)."""
+        return self.batch.expand(name)
+
+    def set_const(self, ids: NDArray[np.intp]) -> None:
+        """Recompute what the model derives from masses, inertias and lengths."""
+        self.batch.set_const(ids=ids)
+
+    def ray(
+        self, origin: NDArray, directions: NDArray, *, ids: NDArray[np.intp], geomgroup: NDArray[np.uint8]
+    ) -> tuple[NDArray, NDArray, NDArray]:
+        """Cast rays; return distance in [m], the geom hit or -1, and its normal. Shapes (n, R), (n, R), (n, R, 3)."""
+        return self.batch.ray(origin, directions, geomgroup=geomgroup, ids=ids, normal=True)

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vtt.errors import missing
 
-__all__ = ["CAMERAS", "FORCES", "PADS", "WORDS", "keys_of"]
+__all__ = ["CAMERAS", "FORCE", "PAD", "WORDS", "keys_of"]
 
 CAMERAS = ("camera_front",)
-PADS = ("tactile_left", "tactile_right")
-FORCES = ("force_left", "force_right")
+# One key for each finger: prefix and its name.
+PAD = "tactile_"
+FORCE = "force_"
 _PROPRIO = ("proprioception", "goal")
 
 WORDS: dict[str, tuple[str, ...]] = {
     "oracle": (*_PROPRIO, "privileged"),
     "proprio": _PROPRIO,
     "visual": (*_PROPRIO, *CAMERAS),
-    "tactile": (*_PROPRIO, *PADS),
-    "visuotactile": (*_PROPRIO, *CAMERAS, *PADS),
-    "all": (*_PROPRIO, *CAMERAS, *PADS, *FORCES, "wrench", "privileged"),
+    "tactile": (*_PROPRIO, PAD),
+    "visuotactile": (*_PROPRIO, *CAMERAS, PAD),
+    "all": (*_PROPRIO, *CAMERAS, PAD, FORCE, "wrench", "privileged"),
 }
 
 
-def keys_of(word: str) -> tuple[str, ...]:
-    """Return the observation keys that a word stands for.
+def keys_of(word: str, fingers: Sequence[str] = ("left", "right")) -> tuple[str, ...]:
+    """Return the observation keys that a word stands for, for a robot with touch on `fingers`.
 
     Raises:
-        MissingError: If there is no such word or key.
+        MissingError: If there is no such word.
 
     Example:
         >>> keys_of("tactile")
@@ -33,4 +36,8 @@ def keys_of(word: str) -> tuple[str, ...]:
     """
     if word not in WORDS:
         raise missing("observation", word, WORDS)
-    return WORDS[word]
+    return tuple(
+        full
+        for key in WORDS[word]
+        for full in ([f"{key}{finger}" for finger in fingers] if key in (PAD, FORCE) else [key])
+    )

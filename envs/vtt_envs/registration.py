@@ -36,8 +36,12 @@ def _make_task(name: str, kwargs: dict[str, Any], *, batched: bool) -> tuple[Tas
     for key in kwargs:
         if key not in known | others:
             raise missing(f"argument of vtt/{name}-v0", key, known | others)
-    task = task_class(**{key: value for key, value in kwargs.items() if key in known})
-    return task, {key: value for key, value in kwargs.items() if key not in known}
+    of_task = {key: value for key, value in kwargs.items() if key in known}
+    if isinstance(robot := of_task.get("robot"), str):
+        if robot not in task_class.robots:
+            raise missing(f"robot of vtt/{name}-v0", robot, task_class.robots)
+        of_task["robot"] = task_class.robots[robot]()
+    return task_class(**of_task), {key: value for key, value in kwargs.items() if key not in known}
 
 
 def _check_mujoco() -> None:

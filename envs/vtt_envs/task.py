@@ -5,16 +5,16 @@ Legend: B environments, A action size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from vtt_envs.engine import Engine
-from vtt_envs.robots import FloatingGripper
+from vtt_envs.robots import Robot
 
 __all__ = ["Camera", "Task", "axis_rotation", "rotate", "rotate_back", "uniform"]
 
@@ -33,13 +33,22 @@ class Task(Protocol):
 
     A reset writes the state of the simulations `ids` from one generator each, so that an episode depends on its seed
     alone. All poses are those of `Engine.forward` at the present state.
+
+    Attributes:
+        robots: What `robot="name"` makes, by name.
+        robot: The robot in use.
+        payload: Mass whose weight its controller carries, in [kg].
+        objects: Bodies of the manipulated objects; contact is counted on the first.
+        surroundings: Bodies that they meet; contact is counted with the first.
     """
+
+    robots: ClassVar[Mapping[str, Callable[[], Robot]]]
 
     horizon: int
     physics_dt: float
     substeps: int
     camera: Camera
-    robot: FloatingGripper
+    robot: Robot
     payload: float
     goal_names: tuple[str, ...]
     privileged_names: tuple[str, ...]
@@ -69,6 +78,10 @@ class Task(Protocol):
     def success(self, engine: Engine) -> NDArray[np.bool_]:
         """Whether the task is done. Shape (B,)."""
         ...
+
+    def failed(self, engine: Engine) -> NDArray[np.bool_]:
+        """Whether the episode is beyond saving, such as after a drop, and ends. Shape (B,)."""
+        return np.zeros(engine.num_envs, dtype=bool)
 
     def reward(self, engine: Engine, success: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Reward of the present state. Shape (B,)."""

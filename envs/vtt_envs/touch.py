@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from vtt_envs.engine import Engine
-from vtt_envs.robots import FINGERS, GelPad
+from vtt_envs.robots import GelPad, Robot
 from vtt_envs.task import rotate_back
 from vtt_sensors.calibration import Calibration
 from vtt_sensors.contact_force import spread_contact_force
@@ -23,23 +23,24 @@ _FORCE_POOL = 4  # taxels per side of one cell of the force field
 
 
 class Touch:
-    """Reads both pads of a batch of simulations.
+    """Reads all pads of a batch of simulations.
 
     Args:
-        engine: Simulations whose robot carries taxels.
-        pad: The pad on both fingers.
+        engine: Simulations of the robot.
+        robot: What carries the taxels.
         sensor: The sensor that looks at it.
         calibration: Its optics.
         device: Torch device of the touch simulation.
     """
 
     def __init__(
-        self, engine: Engine, pad: GelPad, *, sensor: SensorSpec, calibration: Calibration, device: str
+        self, engine: Engine, robot: Robot, *, sensor: SensorSpec, calibration: Calibration, device: str
     ) -> None:
         self._engine = engine
-        self._pad = pad
+        self._robot = robot
+        self._pad = robot.pad
         self._simulator = TactileSimulator(
-            sensor, calibration, image_shape=pad.taxels, device=device, threads=engine.num_threads
+            sensor, calibration, image_shape=robot.pad.taxels, device=device, threads=engine.num_threads
         )
         self.rest_image: NDArray[np.uint8] = self._simulator.rest_image.cpu().numpy()
 
@@ -49,9 +50,10 @@ class Touch:
         return pad.taxels[0] // _FORCE_POOL, pad.taxels[1] // _FORCE_POOL, 3
 
     def images(self, ids: NDArray[np.intp]) -> NDArray[np.uint8]:
-        """Return the tactile images of both pads. Shape (2, n, rows, columns, 3)."""
-        pads = np.empty((2, len(ids), *self._pad.taxels), dtype=np.float32)
-        for pad, finger in zip(pads, FINGERS, strict=True):
+        """Return the tactile images of the pads, in the order of the fingers. Shape (fingers, n, rows, columns, 3)."""
+        fingers = self._robot.fingers
+        pads = np.empty((len(fingers), len(ids), *self._pad.taxels), dtype=np.float32)
+        for pad, finger in zip(pads, fingers, strict=True):
             pad[:] = self._penetration(finger, ids)
         images = self._simulator.render(torch.from_numpy(pads).flatten(0, 1))
         return images.cpu().numpy().reshape(*pads.shape, 3)
@@ -61,12 +63,11 @@ class Touch:
         rows, columns, _ = self.force_shape(self._pad)
         cells = self._penetration(finger, ids).reshape(len(ids), rows, _FORCE_POOL, columns, _FORCE_POOL)
         contact = self._engine.sensor(f"contact_{finger}")[ids]
-        rotation = self._engine.body_rotation("tool")[ids]
+        rotation = self._engine.body_rotation(f"finger_{finger}")[ids]
         # MuJoCo reports what the first body (the gel) does to the second.
         force, torque = (rotate_back(rotation, -contact[:, i : i + 3]) for i in (1, 4))
-        # Image axes in the tool frame: columns run towards the fingertip (+z), rows along -x (left) or +x (right),
-        # and the force on the pad pushes it outwards, +y (left) or -y (right).
-        sign = 1.0 if finger == "left" else -1.0
+        # Image columns run along z of the finger, rows along -x, the gel is pushed towards +y; mirrored, along +x and -y.
+        sign = -1.0 if finger in self._robot.mirrored else 1.0
         on_pad = np.stack([sign * force[:, 1], force[:, 2], -sign * force[:, 0]], axis=1)
         across, along = self._pad.window
         return spread_contact_force(

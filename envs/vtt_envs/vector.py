@@ -25,7 +25,7 @@ class VectorTaskEnv(gym.vector.VectorEnv):
     until `reset(options={"reset_mask": mask})` restarts it.
 
     `info` holds, at every reset and step, `success` (B,) bool, `expert_action` (B, A) float32, what the privileged
-    expert would do now, and `contact` (B, 3) bool: left pad, right pad, object against surroundings.
+    expert would do now, and `contact` (B, F + 1) bool: object against each of F pads and against its surroundings.
 
     Args:
         task: What to do.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import mujoco
 import numpy as np
@@ -16,8 +17,8 @@ from numpy.typing import NDArray
 
 from vtt.errors import ConfigError
 from vtt_envs.engine import Engine
-from vtt_envs.robots import FloatingGripper, add_free_body
-from vtt_envs.task import Camera, axis_rotation, rotate, rotate_back, uniform
+from vtt_envs.robots import FloatingGripper, Robot, add_free_body
+from vtt_envs.task import Camera, Task, axis_rotation, rotate, rotate_back, uniform
 
 __all__ = ["PegInsertion"]
 
@@ -33,7 +34,7 @@ _SEGMENTS = 16  # convex wedges around the bore; the bore is the inscribed circl
 
 
 @dataclass
-class PegInsertion:
+class PegInsertion(Task):
     """Put a peg of 16 mm into a socket, 25 mm deep.
 
     The peg sits in the grip tilted about the pad normal by an angle that no sensor but touch reveals; how far it
@@ -76,9 +77,10 @@ class PegInsertion:
     horizon: int = 50
     physics_dt: float = 0.002
     substeps: int = 25
-    robot: FloatingGripper = field(default_factory=FloatingGripper)
+    robot: Robot = field(default_factory=FloatingGripper)
     camera: Camera = _CAMERA
 
+    robots: ClassVar = {"floating": FloatingGripper}
     goal_names = ("socket_x", "socket_y", "socket_z", "socket_axis_x", "socket_axis_y", "socket_axis_z")
     privileged_names = (
         *(f"socket_from_peg_{a}" for a in "xyz"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import mujoco
 import numpy as np
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 
 from vtt.errors import ConfigError
 from vtt_envs.engine import Engine
-from vtt_envs.robots import FINGERS, FloatingGripper, add_free_body
-from vtt_envs.task import Camera, axis_rotation, rotate, rotate_back, uniform
+from vtt_envs.robots import FINGERS, FloatingGripper, Robot, add_free_body
+from vtt_envs.task import Camera, Task, axis_rotation, rotate, rotate_back, uniform
 
 __all__ = ["Push"]
 
@@ -34,8 +35,12 @@ _TABLE = 4  # collision bit of the floor, see `BatchedEnv`
 _CAMERA = Camera((0.24, -0.24, 0.26), (0.0, 0.0, 0.02))
 
 
+def _open_gripper() -> FloatingGripper:
+    return FloatingGripper(grip_force=-15.0)  # a negative grip holds the fingers at their open stops
+
+
 @dataclass
-class Push:
+class Push(Task):
     """Push a round block (50 mm across, 30 mm high) over the table until its middle is within 5 mm of a goal.
 
     The open gripper straddles the block: its fingers stand at their open stops, 80 mm apart, which leaves 30 mm of
@@ -83,10 +88,10 @@ class Push:
     horizon: int = 100
     physics_dt: float = 0.002
     substeps: int = 25
-    # A negative grip holds the fingers at their open stops.
-    robot: FloatingGripper = field(default_factory=lambda: FloatingGripper(grip_force=-15.0))
+    robot: Robot = field(default_factory=_open_gripper)
     camera: Camera = _CAMERA
 
+    robots: ClassVar = {"floating": _open_gripper}
     goal_names = ("goal_x", "goal_y", "goal_z", "table_normal_x", "table_normal_y", "table_normal_z")
     privileged_names = (
         *(f"tool_from_block_{a}" for a in "xyz"),
@@ -141,9 +146,9 @@ class Push:
         self._block = engine.model.joint("block").qposadr[0]
         self._noise = np.zeros((engine.num_envs, 2))
         body, geom = engine.model.body("block").id, engine.model.geom("block").id
-        self._mass = engine.batch.expand("body_mass")[:, body]
-        self._inertia = engine.batch.expand("body_inertia")[:, body]
-        self._friction = engine.batch.expand("geom_friction")[:, geom, 0]
+        self._mass = engine.expand("body_mass")[:, body]
+        self._inertia = engine.expand("body_inertia")[:, body]
+        self._friction = engine.expand("geom_friction")[:, geom, 0]
         self._inertia_of_1_kg = engine.model.body_inertia[body].copy()
 
     def reset(self, engine: Engine, ids: NDArray[np.intp], generators: Sequence[np.random.Generator]) -> None:
@@ -160,7 +165,7 @@ class Push:
         self._mass[ids] = mass
         self._inertia[ids] = mass[:, None] * self._inertia_of_1_kg
         self._friction[ids] = friction
-        engine.batch.set_const(ids=ids)
+        engine.set_const(ids)
 
         zero = np.zeros(len(ids))
         goal = block + distance[:, None] * np.stack([np.cos(direction), np.sin(direction)], axis=1)
