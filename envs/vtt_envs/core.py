@@ -58,14 +58,14 @@ class BatchedEnv:
     |---|---|---|
     | `proprioception` | float32 (k,) | what the robot knows of itself: names in `stream_specs` |
     | `goal` | float32 (k,) | what is known of the target, with noise, in the tool frame; names in `stream_specs` |
-    | `tactile_<finger>` | uint8 (rows, columns, 3) | tactile image; GelSight Mini: (48, 64, 3), a fifth of its 240x320 |
+    | `tactile_<finger>` | uint8 (rows, columns, 3) | tactile image; Mini: (48, 64, 3), a fifth of its 240x320 |
     | `force_<finger>` | float32 (rows/4, columns/4, 3) | normal, shear along columns, along rows; N per cell |
     | `wrench` | float32 (6,) | force [N] and torque [N m] of the surroundings on the tool, without weight |
     | `camera_front` | uint8 (64, 64, 3) | fixed camera |
     | `privileged` | float32 (m,) | state of the objects |
 
-    The fingers of a gripper are `left` and `right`; its proprioception is (14,): position [m] and quaternion wxyz of the
-    tool in the base frame, twist [m/s, rad/s] in the tool frame, opening [m]. Goal and wrench are in the tool frame.
+    The fingers of a gripper are `left` and `right`; its proprioception is (14,): position [m] and quaternion wxyz of
+    the tool in the base frame, twist [m/s, rad/s] in the tool frame, opening [m]. Goal and wrench are in its frame.
 
     Args:
         task: What to do, with which robot.

@@ -86,7 +86,7 @@ class Engine:
         return self._xquat[:, self._bodies[name]]
 
     def expand(self, name: str) -> NDArray:
-        """Give a field of the model a value per simulation, to be written to; after that, call `set_const`. (B, ...)."""
+        """Give a model field one value per simulation, to write to; `set_const` must follow. Shape (B, ...)."""
         return self.batch.expand(name)
 
     def set_const(self, ids: NDArray[np.intp]) -> None:

@@ -66,7 +66,7 @@ class Touch:
         rotation = self._engine.body_rotation(f"finger_{finger}")[ids]
         # MuJoCo reports what the first body (the gel) does to the second.
         force, torque = (rotate_back(rotation, -contact[:, i : i + 3]) for i in (1, 4))
-        # Image columns run along z of the finger, rows along -x, the gel is pushed towards +y; mirrored, along +x and -y.
+        # Columns run along z of the finger, rows along -x, the gel is pushed towards +y; mirrored, along +x and -y.
         sign = -1.0 if finger in self._robot.mirrored else 1.0
         on_pad = np.stack([sign * force[:, 1], force[:, 2], -sign * force[:, 0]], axis=1)
         across, along = self._pad.window

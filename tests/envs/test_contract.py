@@ -19,7 +19,7 @@ import vtt_envs
 from vtt.errors import ConfigError, MissingError, ShapeError, StateError
 from vtt_envs import TASKS, tasks
 from vtt_envs.core import BatchedEnv
-from vtt_envs.observations import WORDS
+from vtt_envs.observations import PAD, WORDS, keys_of
 
 # Physical quantities have no finite bounds worth stating, and force grids are not images.
 _ADVICE = (
@@ -60,7 +60,7 @@ def test_a_word_gives_exactly_its_keys_with_the_shapes_of_space_and_specs(task: 
     observation, _ = env.reset(seed=0)
     specs = env.stream_specs()
 
-    assert tuple(observation) == tuple(specs) == WORDS[word]
+    assert tuple(observation) == tuple(specs) == keys_of(word)
     assert observation in env.observation_space
     for key, spec in specs.items():
         space = env.single_observation_space[key]
@@ -72,15 +72,16 @@ def test_a_word_gives_exactly_its_keys_with_the_shapes_of_space_and_specs(task: 
 @pytest.mark.parametrize("text", [BatchedEnv.__doc__, _PAGE.read_text(encoding="utf-8")], ids=["docstring", "page"])
 def test_the_documented_shapes_are_those_of_the_spaces(text: str, task: str, make_vector) -> None:
     space = make_vector(task, observation="all").single_observation_space
+    fingers = [key.removeprefix(PAD) for key in space if key.startswith(PAD)]
     documented = {}
     for keys, dtype, shape in re.findall(r"^ *\| (`[^|]+`) \| (\w+) \(([^)]*)\) \|", text, flags=re.MULTILINE):
-        for key in re.findall(r"`(\w+)`", keys):
-            documented[key] = (dtype, shape)
+        for key in re.findall(r"`([\w<>]+)`", keys):
+            documented |= {key.replace("<finger>", finger): (dtype, shape) for finger in fingers}
 
     assert set(documented) == set(space)
     for key, (dtype, shape) in documented.items():
         assert space[key].dtype == np.dtype(dtype)
-        if re.fullmatch(r"[\d, ]+", shape):  # k and m differ between tasks
+        if re.fullmatch(r"[\d, ]+", shape):  # others differ between tasks and robots
             assert space[key].shape == tuple(int(side) for side in shape.split(",") if side.strip())
 
 
@@ -88,7 +89,7 @@ def test_the_page_names_every_task_and_word() -> None:
     text = _PAGE.read_text(encoding="utf-8")
 
     assert all(f"vtt/{name}-v0" in text for name in TASKS)
-    assert all(f"| `{word}` | {', '.join(f'`{key}`' for key in keys)} |" in text for word, keys in WORDS.items())
+    assert all(f"| `{word}` | {', '.join(f'`{key}`' for key in keys_of(word))} |" in text for word in WORDS)
 
 
 def test_the_page_names_every_argument() -> None:

@@ -1,7 +1,7 @@
 """What robots share: the protocol that tasks see, gel pads with their sensors, and the frames.
 
-A robot adds bodies, joints, actuators and sensors to a `mujoco.MjSpec` and afterwards translates between actions and its
-own controls.
+A robot adds bodies, joints, actuators and sensors to a `mujoco.MjSpec` and afterwards translates between actions and
+its own controls.
 
 Frames:
     base: z up, fixed in the world.

@@ -5,7 +5,7 @@ Legend: B environments, n of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import mujoco
 import numpy as np
@@ -17,6 +17,7 @@ from vtt_envs.robots.base import (
     GEL_MASS,
     TOOL_PROPRIOCEPTION,
     GelPad,
+    Robot,
     add_pad,
     add_tool_sensors,
     tool_proprioception,
@@ -30,7 +31,7 @@ _MAX_TILT = 1.2  # rad, pitch and roll of the floating tool from its home pose
 
 
 @dataclass
-class FloatingGripper:
+class FloatingGripper(Robot):
     """A parallel gripper that moves freely, by a Cartesian impedance on six joints: fast, and enough for touch.
 
     Actions are tool-frame twist increments. The target pose is the present pose plus the increment, so the force at a
@@ -44,11 +45,10 @@ class FloatingGripper:
         rotation_step: Rotation at action 1, in [rad] per control step.
         stiffness: Translational [N/m] and rotational [N m/rad] stiffness; damping is critical.
         grip_force: Closing force of each finger in [N]; negative opens.
-        gripper_action: Whether a seventh action scales the grip force: from 1, which closes with all of it, to -1, which
-            opens with as much.
+        gripper_action: Whether a seventh action scales the grip force: 1 closes with all of it, -1 opens with as much.
     """
 
-    pad: GelPad = GelPad()
+    pad: GelPad = field(default_factory=GelPad)
     touch: bool = True
     translation_step: float = 0.005
     rotation_step: float = 0.08
