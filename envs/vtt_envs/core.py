@@ -210,7 +210,8 @@ class BatchedEnv:
         if len(ids):
             self.engine.reset(ids)
             self.task.reset(self.engine, ids, [np.random.default_rng(seed) for seed in seeds])
-            self._control(ids, np.zeros((len(ids), self.task.robot.action_size)))
+            rest = self.task.rest_action or (0.0,) * self.task.robot.action_size
+            self._control(ids, np.tile(rest, (len(ids), 1)))
             self.engine.step(_SETTLE_STEPS, ids=ids)
             self.engine.forward(ids=ids)
             self.steps[ids] = 0

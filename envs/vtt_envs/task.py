@@ -37,12 +37,14 @@ class Task(Protocol):
     Attributes:
         robots: What `robot="name"` makes, by name.
         robot: The robot in use.
+        rest_action: Action while the grip comes to rest after a reset; () stands for zeros. Shape (A,).
         payload: Mass whose weight its controller carries, in [kg].
         objects: Bodies of the manipulated objects; contact is counted on the first.
         surroundings: Bodies that they meet; contact is counted with the first.
     """
 
     robots: ClassVar[Mapping[str, Callable[[], Robot]]]
+    rest_action: ClassVar[tuple[float, ...]] = ()
 
     horizon: int
     physics_dt: float
