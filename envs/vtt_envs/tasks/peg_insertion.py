@@ -17,25 +17,21 @@ from numpy.typing import NDArray
 
 from vtt.errors import ConfigError
 from vtt_envs.engine import Engine
-from vtt_envs.robots import FloatingGripper, Robot, add_free_body
-from vtt_envs.task import Camera, Task, axis_rotation, rotate, rotate_back, uniform
+from vtt_envs.robots import FloatingGripper, Robot
+from vtt_envs.task import Camera, Task, rotate_back, uniform
+from vtt_envs.tasks.objects import STEEL, Peg, add_ring, place_in_grip
 
 __all__ = ["PegInsertion"]
 
-_PEG_RADIUS = 0.015983 / 2  # m: IndustReal's 16 mm peg as TacSL ships it
-_PEG_LENGTH = 0.05  # m
-_PEG_DENSITY = 8000.0  # kg/m^3, steel
 _FLOOR, _TOP = 0.003, 0.028  # m above the socket's origin: bottom and top of the bore
 _CHAMFER = 0.001  # m
-# Steel on steel: Coulomb friction .3 (TacSL's socket .5 and peg 1 are of rubber), as stiff as the time step allows.
-_STEEL = {"friction": [0.3, 0.005, 1e-4], "solref": [0.004, 1.0], "solimp": [0.95, 0.99, 0.0005, 0.5, 2.0]}
 _CAMERA = Camera((0.22, -0.22, 0.16), (0.0, 0.0, 0.05))
-_SEGMENTS = 16  # convex wedges around the bore; the bore is the inscribed circle of their inner faces
+_SEGMENTS = 16  # convex wedges around a round bore, which is the inscribed circle of their inner faces
 
 
 @dataclass
 class PegInsertion(Task):
-    """Put a peg of 16 mm into a socket, 25 mm deep.
+    """Put a peg into a socket, 25 mm deep; by default a round peg of 16 mm.
 
     The peg sits in the grip tilted about the pad normal by an angle that no sensor but touch reveals; how far it
     sticks out is unknown too. Its weight is compensated. The socket is observed with noise that lasts for the episode.
@@ -53,6 +49,10 @@ class PegInsertion(Task):
     | tool yaw; roll, pitch | ±1; ±.1 rad | the same |
     | error of the observed socket, each axis | ±`socket_noise` = ±2 mm | ±5 mm |
 
+    A square or hexagonal peg is gripped by two of its flats, so it must be turned to the socket by up to half a side:
+    45 or 30 degrees. The direction that a wall of the socket faces is then observed exactly, as the last three of
+    `goal`; `privileged` ends with the angle by which the peg must turn about the vertical.
+
     The peg is tilted about the middle of its held length, because the pad of the GelSight Mini is narrower than the
     R1.5's, and it sticks out farther, so that a tilted finger clears the socket.
 
@@ -65,15 +65,20 @@ class PegInsertion(Task):
         tilt: Largest tilt of the peg in the grip, in [rad].
         clearance: Difference of bore and peg diameter, in [m]. The bore has a chamfer of 1 mm.
         reward_kind: `"dense"` or `"sparse"`.
+        shape: Cross-section of peg and bore: `"round"`, `"square"` or `"hexagonal"`.
+        diameter: Nominal size of the peg in [m], across its flats: .008, .012 or .016.
 
     Raises:
         ConfigError: If a range is negative or the peg would not fit.
+        MissingError: If there is no such shape.
     """
 
     socket_noise: float = 0.002
     tilt: float = 0.63
     clearance: float = 0.001
     reward_kind: str = "dense"
+    shape: str = "round"
+    diameter: float = 0.016
     horizon: int = 50
     physics_dt: float = 0.002
     substeps: int = 25
@@ -101,53 +106,32 @@ class PegInsertion(Task):
             raise ConfigError(f"clearance must be in [0.0001, 0.01] m, got {self.clearance}.")
         if self.reward_kind not in ("dense", "sparse"):
             raise ConfigError(f"reward_kind must be dense or sparse, got '{self.reward_kind}'.")
-        self.payload = _PEG_DENSITY * np.pi * _PEG_RADIUS**2 * _PEG_LENGTH  # kg
+        self._peg = Peg(self.shape, self.diameter)
+        self.payload = self._peg.mass
+        if self._peg.sides:
+            self.goal_names = (*self.goal_names, *(f"socket_wall_{a}" for a in "xyz"))
+            self.privileged_names = (*self.privileged_names, "peg_misalignment")
 
     def build(self, spec: mujoco.MjSpec) -> None:
         """Add socket and peg."""
         socket = spec.worldbody.add_body(name="socket", mocap=True)
-        bore, outer, angle = _PEG_RADIUS + self.clearance / 2, 0.02, 2 * np.pi / _SEGMENTS
+        bore, outer = self._peg.radius + self.clearance / 2, 0.02
         profile = [(bore, _FLOOR), (bore, _TOP - _CHAMFER), (bore + _CHAMFER, _TOP), (outer, _TOP), (outer, _FLOOR)]
-        steel = {"contype": 2, "conaffinity": 2, "rgba": [0.35, 0.45, 0.6, 1], **_STEEL}
-        for index in range(_SEGMENTS):
-            middle = index * angle
-            radial, tangent = np.array([np.cos(middle), np.sin(middle)]), np.array([-np.sin(middle), np.cos(middle)])
-            corners = [
-                [*(r * radial + side * r * np.tan(angle / 2) * tangent), z] for r, z in profile for side in (-1, 1)
-            ]
-            spec.add_mesh(name=f"socket_{index}", uservert=np.ravel(corners))
-            socket.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname=f"socket_{index}", **steel)
+        add_ring(spec, socket, "socket", profile, segments=self._peg.sides or _SEGMENTS, start=self._peg.facing)
         socket.add_geom(
-            type=mujoco.mjtGeom.mjGEOM_BOX, size=[outer, outer, _FLOOR / 2], pos=[0, 0, _FLOOR / 2], **steel
-        )
-        peg = add_free_body(spec, "peg")
-        # The gel meets a smooth cylinder; the socket meets a prism, whose flat faces give a full set of contacts.
-        peg.add_geom(
-            name="peg",
-            type=mujoco.mjtGeom.mjGEOM_CYLINDER,
-            size=[_PEG_RADIUS, _PEG_LENGTH / 2, 0],
-            density=_PEG_DENSITY,
-            contype=1,
-            conaffinity=1,
-            rgba=[0.85, 0.65, 0.3, 1],
-        )
-        turn = np.arange(24) * 2 * np.pi / 24
-        rim = _PEG_RADIUS * np.stack([np.cos(turn), np.sin(turn)], axis=1)
-        ends = [np.column_stack([rim, np.full(24, side * _PEG_LENGTH / 2)]) for side in (-1, 1)]
-        spec.add_mesh(name="peg", uservert=np.concatenate(ends).ravel())
-        peg.add_geom(
-            type=mujoco.mjtGeom.mjGEOM_MESH,
-            meshname="peg",
-            mass=0,
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            size=[outer, outer, _FLOOR / 2],
+            pos=[0, 0, _FLOOR / 2],
             contype=2,
             conaffinity=2,
-            group=4,
-            **_STEEL,
+            rgba=[0.35, 0.45, 0.6, 1],
+            **STEEL,
         )
+        self._peg.add_to(spec)
 
     def bind(self, engine: Engine) -> None:
         """Look up addresses; see `Task`."""
-        self._peg = engine.model.joint("peg").qposadr[0]
+        self._address = engine.model.joint("peg").qposadr[0]
         self._noise = np.zeros((engine.num_envs, 3))
 
     def reset(self, engine: Engine, ids: NDArray[np.intp], generators: Sequence[np.random.Generator]) -> None:
@@ -161,37 +145,39 @@ class PegInsertion(Task):
         position = socket + offset
         position[:, 2] += _TOP + protrusion
         qpos = engine.qpos[ids]
-        indentation = 6e-4  # m, near where the grip comes to rest
-        self.robot.place(qpos, position, angles, opening=np.full(len(ids), _PEG_RADIUS - indentation))
-        base_from_tool = (
-            axis_rotation(2, angles[:, 0]) @ axis_rotation(1, angles[:, 1]) @ axis_rotation(0, angles[:, 2])
+        place_in_grip(
+            self.robot,
+            qpos,
+            self._address,
+            position=position,
+            angles=angles,
+            tilt=tilt,
+            pivot=(self._peg.length - protrusion) / 2,
+            middle=0.5 * protrusion,
+            radius=self._peg.radius,
         )
-        base_from_tool = base_from_tool @ np.diag([1.0, -1.0, -1.0])
-        tool_from_peg = axis_rotation(1, tilt)  # columns: peg axes, z towards its lower end
-        centre = 0.5 * protrusion[:, None] * tool_from_peg[:, :, 2]
-        centre[:, 2] -= (_PEG_LENGTH - protrusion) / 2
-        qpos[:, self._peg : self._peg + 3] = position + rotate(base_from_tool, centre)
-        for row, matrix in zip(qpos, base_from_tool @ tool_from_peg, strict=True):
-            mujoco.mju_mat2Quat(row[self._peg + 3 : self._peg + 7], matrix.ravel())
         engine.qpos[ids] = qpos
         engine.mocap_pos[ids, 0] = socket
 
     def _state(self, engine: Engine) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray]:
         """Tool position and axes, lower end and upward axis of the peg, middle of the socket's top; base frame."""
         axis = -engine.body_rotation("peg")[:, :, 2]
-        tip = engine.body_position("peg") - axis * _PEG_LENGTH / 2
+        tip = engine.body_position("peg") - axis * self._peg.length / 2
         top = engine.body_position("socket") + np.array([0, 0, _TOP])
         return engine.body_position("tool"), engine.body_rotation("tool"), tip, axis, top
 
     def goal(self, engine: Engine) -> NDArray[np.float32]:
-        """Observed middle of the socket's top in [m] and the socket's axis, in the tool frame. Shape (B, 6)."""
+        """Observed middle of the socket's top in [m], the socket's axis and a wall's; tool frame. Shape (B, 6 or 9)."""
         tool, rotation, _, _, top = self._state(engine)
         up = np.broadcast_to([0.0, 0.0, 1.0], tool.shape)
         observed = rotate_back(rotation, top + self._noise - tool)
-        return np.concatenate([observed, rotate_back(rotation, up)], axis=1).astype(np.float32)
+        parts = [observed, rotate_back(rotation, up)]
+        if self._peg.sides:
+            parts.append(rotation[:, 1])  # the base's y axis, which a wall faces
+        return np.concatenate(parts, axis=1).astype(np.float32)
 
     def privileged(self, engine: Engine) -> NDArray[np.float32]:
-        """Peg against socket, peg and socket against tool, insertion depth, in [m]. Shape (B, 13)."""
+        """Peg against socket, peg and socket against tool, insertion depth, in [m]. Shape (B, 13 or 14)."""
         tool, rotation, tip, axis, top = self._state(engine)
         parts = [
             tip - top,
@@ -200,6 +186,8 @@ class PegInsertion(Task):
             rotate_back(rotation, top - tool),
             (top - tip)[:, 2:],
         ]
+        if self._peg.sides:
+            parts.append(self._peg.misalignment(engine.body_rotation("peg"))[:, None])
         return np.concatenate(parts, axis=1).astype(np.float32)
 
     def success(self, engine: Engine) -> NDArray[np.bool_]:
@@ -228,6 +216,7 @@ class PegInsertion(Task):
         error = (top - tip)[:, :2]
         height = (tip - top)[:, 2]
         turn = np.cross(axis, [0.0, 0.0, 1.0])  # rotation vector that uprights the peg, sin(angle) ~ angle
+        turn[:, 2] += self._peg.misalignment(engine.body_rotation("peg"))
         distance, angle = np.linalg.norm(error, axis=1), np.linalg.norm(turn, axis=1)
         ready = np.clip(1.6 - distance / 0.0008, 0, 1) * np.clip(2 - angle / 0.05, 0, 1)
         hover = np.clip(0.003 - height, -0.004, 0.004)
