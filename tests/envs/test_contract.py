@@ -110,10 +110,10 @@ def test_the_vector_environment_has_the_contract_of_the_project(task: str, make_
     for _ in range(2):
         assert info["success"].shape == (3,)
         assert info["success"].dtype == bool
-        assert info["contact"].shape == (3, 3)
+        assert info["contact"].shape == (3, len(env.core.task.robot.fingers) + 1)
         assert info["contact"].dtype == bool
         assert info["expert_action"] in env.action_space
-        _, reward, terminated, truncated, info = env.step(np.zeros((3, 6), dtype=np.float32))
+        _, reward, terminated, truncated, info = env.step(np.zeros(env.action_space.shape, dtype=np.float32))
         assert reward.shape == terminated.shape == truncated.shape == (3,)
 
 
@@ -121,7 +121,7 @@ def test_the_horizon_truncates(task: str, make_vector) -> None:
     env = make_vector(task, horizon=3)
     env.reset(seed=0)
 
-    ends = [env.step(np.zeros((1, 6)))[2:4] for _ in range(3)]
+    ends = [env.step(np.zeros(env.action_space.shape))[2:4] for _ in range(3)]
 
     assert [bool(truncated[0]) for _, truncated in ends] == [False, False, True]
     assert not any(terminated[0] for terminated, _ in ends)
@@ -171,14 +171,15 @@ def test_an_argument_out_of_range_is_refused(name: str, argument: str, value: fl
 
 def test_wrong_actions_and_calls_are_refused(task: str, make_vector) -> None:
     env = make_vector(task, 2)
+    size = env.single_action_space.shape[0]
 
     with pytest.raises(StateError, match="step needs reset to be called first"):
-        env.step(np.zeros((2, 6)))
+        env.step(np.zeros((2, size)))
     env.reset(seed=0)
-    with pytest.raises(ShapeError, match=r"action must have shape \(2, 6\), got \(6,\)"):
-        env.step(np.zeros(6))
+    with pytest.raises(ShapeError, match=rf"action must have shape \(2, {size}\), got \({size},\)"):
+        env.step(np.zeros(size))
     with pytest.raises(ShapeError, match=r"action must be a number in \[-1, 1\], got NaN"):
-        env.step(np.full((2, 6), np.nan))
+        env.step(np.full((2, size), np.nan))
     with pytest.raises(MissingError, match=r"No method 'explode'\. Available: contact, expert_action"):
         env.call("explode")
     with pytest.raises(ShapeError, match="seed must have one entry for each of 2 environments, got 3"):

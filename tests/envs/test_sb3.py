@@ -29,7 +29,7 @@ def test_an_ended_episode_restarts_and_leaves_its_last_observation(task: str) ->
     env = vtt_envs.make_sb3(f"vtt_envs:vtt/{task}-v0", num_envs=2, observation="oracle", num_threads=1, horizon=2)
     env.seed(0)
     first = env.reset()
-    action = np.zeros((2, 6), dtype=np.float32)
+    action = np.zeros((2, *env.action_space.shape), dtype=np.float32)
 
     observation, reward, done, infos = env.step(action)
     assert not done.any()
@@ -54,7 +54,7 @@ def test_a_success_is_no_time_limit() -> None:
     env = vtt_envs.make_sb3("vtt/Push-v0", num_envs=8, observation="oracle", num_threads=1)
     env.seed(0)
     env.reset()
-    action = np.zeros((8, 6), dtype=np.float32)
+    action = np.zeros((8, *env.action_space.shape), dtype=np.float32)
     for _ in range(60):
         _, _, done, infos = env.step(action)
         if done.any():
