@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import ctypes
 import io
 import itertools
 import json
@@ -32,6 +33,7 @@ __all__ = ["main", "parse", "parse_key_values", "run"]
 _log = logging.getLogger(__name__)
 _GROUP = "vtt.commands"
 _PACKAGES = ("vtt", "vtt_sensors", "vtt_envs", "vtt_policies")
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 _OPTION = re.compile(r"(?<![\w-])--[A-Za-z][\w.-]*")
 
 ConfigT = TypeVar("ConfigT")
@@ -49,8 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = any(argument in ("-v", "--verbose") for argument in arguments)
     _set_up_logging(verbose)
-    # Torch's idle threads spin by default, and take the cores from the physics' threads: measured ten times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _prepare_process()
     try:
         try:
             run([argument for argument in arguments if argument not in ("-v", "--verbose")])
@@ -301,6 +302,18 @@ def _reader_left() -> bool:
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     return bool(poll.poll(0))
+
+
+def _prepare_process() -> None:
+    """Set what numerical work wants and a library may not decide."""
+    # Torch's idle threads spin by default, and take the cores from the physics' threads: measured ten times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # glibc gives a large buffer back to the kernel at once and then pays for every page anew; a training step of the
+    # encoder took a tenth longer. Other C libraries have no such setting.
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)  # the largest that is accepted
+        library.mallopt(_M_TRIM_THRESHOLD, 2**30)
 
 
 def _set_up_logging(verbose: bool) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import platform
 import subprocess
 import sys
 import textwrap
@@ -278,3 +279,21 @@ def test_a_pipe_that_broke_elsewhere_is_a_failure(install, capfd):
     install("pipe", main_that('raise BrokenPipeError("worker died")'))
     with pytest.raises(BrokenPipeError, match="worker died"):
         cli.main(["pipe"])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+def test_the_command_keeps_large_buffers_from_going_back_to_the_kernel():
+    faults = """
+        import resource, numpy
+        def faults():
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            for _ in range(50):
+                (numpy.ones(500_000) + 1).sum()
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        before = faults()
+        from vtt import cli
+        cli.main(["--version"])
+        faults()
+        assert faults() < before / 10, before
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(faults)], check=True, capture_output=True)
