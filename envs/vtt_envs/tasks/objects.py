@@ -19,7 +19,7 @@ from vtt.errors import ConfigError, missing
 from vtt_envs.robots import Robot, add_free_body
 from vtt_envs.task import axis_rotation, rotate
 
-__all__ = ["STEEL", "Peg", "add_prism", "add_ring", "place_in_grip"]
+__all__ = ["STEEL", "Peg", "add_prism", "add_ring", "keypoint_distance", "place_in_grip"]
 
 STEEL_DENSITY = 8000.0  # kg/m^3
 # Steel on steel: Coulomb friction .3 (TacSL's socket .5 and peg 1 are of rubber), as stiff as the time step allows.
@@ -222,3 +222,22 @@ def place_in_grip(
         tool_from_object = tool_from_object @ axis_rotation(2, turn)
     for row, matrix in zip(qpos, base_from_tool @ tool_from_object, strict=True):
         mujoco.mju_mat2Quat(row[address + 3 : address + 7], matrix.ravel())
+
+
+def keypoint_distance(
+    tip: NDArray[np.float64], axis: NDArray[np.float64], goal: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Mean distance of four points on an object's axis, over .5 m about its lower end, from those of the placed object.
+
+    Source: TacSL's reward, with the same points.
+
+    Args:
+        tip: Lower end of the object, in [m]. Shape (B, 3).
+        axis: Its upward unit axis. Shape (B, 3).
+        goal: Lower end of the object when placed upright, in [m]. Shape (B, 3).
+
+    Returns:
+        Distances in [m]. Shape (B,).
+    """
+    offsets = np.linspace(-0.25, 0.25, 4)[:, None, None]
+    return np.linalg.norm(tip - goal + offsets * (axis - [0, 0, 1]), axis=2).mean(axis=0)

@@ -19,7 +19,7 @@ from vtt.errors import ConfigError
 from vtt_envs.engine import Engine
 from vtt_envs.robots import FloatingGripper, Robot
 from vtt_envs.task import Camera, Task, rotate_back, uniform
-from vtt_envs.tasks.objects import STEEL, Peg, add_ring, place_in_grip
+from vtt_envs.tasks.objects import STEEL, Peg, add_ring, keypoint_distance, place_in_grip
 
 __all__ = ["PegInsertion"]
 
@@ -202,9 +202,7 @@ class PegInsertion(Task):
             return success.astype(np.float64)
         _, _, tip, axis, top = self._state(engine)
         goal = top - np.array([0, 0, _TOP - _FLOOR])
-        offsets = np.linspace(-0.25, 0.25, 4)[:, None, None]
-        distance = np.linalg.norm(tip - goal + offsets * (axis - [0, 0, 1]), axis=2).mean(axis=0)
-        return np.exp(-40 * distance) - 1
+        return np.exp(-40 * keypoint_distance(tip, axis, goal)) - 1
 
     def expert(self, engine: Engine) -> NDArray[np.float32]:
         """Upright the peg, centre its lower end above the socket, push it in; on the rim, slide to the bore.
