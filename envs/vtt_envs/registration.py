@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TASKS", "make_sb3", "register_all"]
 
-TASKS = ("PegInsertion", "Push")
+TASKS = ("PegInsertion", "Push", "Picking")
 
 
 def _make_task(name: str, kwargs: dict[str, Any], *, batched: bool) -> tuple[Task, dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+import runpy
 from functools import partial
 from pathlib import Path
 
@@ -95,9 +96,23 @@ def test_the_page_names_every_task_and_word() -> None:
 def test_the_page_names_every_argument() -> None:
     text = _PAGE.read_text(encoding="utf-8")
     arguments = set(inspect.signature(BatchedEnv.__init__).parameters) - {"self", "task"}
-    arguments |= {field.name for name in TASKS for field in dataclasses.fields(getattr(tasks, name))}
 
     assert not {name for name in arguments if f"`{name}`" not in text}
+
+
+def test_the_page_of_the_tasks_is_what_the_code_says() -> None:
+    docs = _PAGE.parent
+    maker = runpy.run_path(str(docs / "make_tasks.py"))
+
+    text = (docs / "tasks.md").read_text(encoding="utf-8")
+
+    assert text == maker["page"](), "Run `python docs/make_tasks.py`."
+    for name in TASKS:
+        assert (docs / "images" / f"{name}.png").exists()
+        common = {"robot", "camera", "horizon", "physics_dt", "substeps"}
+        own = {field.name for field in dataclasses.fields(getattr(tasks, name))} - common
+        section = text.split(f"\n## {name}\n")[1].split("\n## ")[0]
+        assert all(f"| `{argument}` |" in section for argument in own)
 
 
 def test_the_vector_environment_has_the_contract_of_the_project(task: str, make_vector) -> None:

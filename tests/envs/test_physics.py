@@ -35,6 +35,7 @@ def _taxel_positions(env: VectorEnv, index: int, finger: str, pad: GelPad) -> ND
     return data.body(f"finger_{finger}").xpos + local @ data.body("tool").xmat.reshape(3, 3).T
 
 
+@pytest.mark.parametrize("task", _CYLINDERS)
 def test_penetration_is_the_distance_of_a_plane_and_a_cylinder(task: str, make_vector) -> None:
     env = _touching(task, make_vector)
     name, radius, half_length = _CYLINDERS[task]
@@ -73,6 +74,7 @@ def test_a_held_peg_loads_the_gels_with_the_grip_and_its_weight(make_vector) -> 
     np.testing.assert_allclose(observation["wrench"], 0, atol=0.03)  # N, N m: its weight is compensated
 
 
+@pytest.mark.parametrize("task", _CYLINDERS)
 def test_a_force_field_lies_where_the_gel_is_indented(task: str, make_vector) -> None:
     env = _touching(task, make_vector)
     observation = env.core.observation
@@ -118,6 +120,7 @@ def test_the_row_of_the_line_of_contact_is_the_blocks_offset_from_the_pad(make_v
     np.testing.assert_allclose(offset, env.core.observation["privileged"][:, 0], atol=1.5 * pitch)
 
 
+@pytest.mark.parametrize("task", _CYLINDERS)
 @pytest.mark.parametrize("axis", range(6))
 def test_a_twist_moves_the_tool_along_that_axis_of_the_tool(axis: int, task: str, make_vector) -> None:
     env = make_vector(task, 4)
@@ -141,6 +144,7 @@ def test_a_twist_moves_the_tool_along_that_axis_of_the_tool(axis: int, task: str
     assert (np.abs(other) < (0.01 if axis < 3 else 0.001)).all()  # rad, m
 
 
+@pytest.mark.parametrize("task", _CYLINDERS)
 def test_without_an_action_the_tool_holds_its_place(task: str, make_vector) -> None:
     env = make_vector(task, 4)
     before, _ = env.reset(seed=3)

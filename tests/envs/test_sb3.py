@@ -87,7 +87,7 @@ def test_the_vector_interface_of_sb3_is_complete(task: str) -> None:
 
     assert env.get_attr("control_dt") == [pytest.approx(0.05)] * 2
     assert env.get_attr("render_mode", 1) == ["rgb_array"]
-    assert [row.shape for row in env.env_method("expert_action", indices=[1])] == [(6,)]
+    assert [row.shape for row in env.env_method("expert_action", indices=[1])] == [env.action_space.shape]
     assert env.env_is_wrapped(gym.Wrapper) == [False, False]
     env.set_attr("horizon", 5)
     assert env.get_attr("horizon") == [5, 5]

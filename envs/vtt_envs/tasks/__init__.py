@@ -1,6 +1,7 @@
 """The tasks."""
 
 from vtt_envs.tasks.peg_insertion import PegInsertion
+from vtt_envs.tasks.picking import Picking
 from vtt_envs.tasks.push import Push
 
-__all__ = ["PegInsertion", "Push"]
+__all__ = ["PegInsertion", "Picking", "Push"]

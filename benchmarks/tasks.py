@@ -1,0 +1,75 @@
+"""Throughput of every task: physics alone, with touch, with touch and camera, by number of environments.
+
+The scripted expert acts, ended environments are reset, all cores work. There is no peer: the rows show where time goes.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any
+
+import numpy as np
+
+from vtt_envs import TASKS, tasks
+from vtt_envs.core import BatchedEnv
+
+__all__ = ["rows"]
+
+_WORDS = {"physics": "oracle", "touch": "tactile", "touch_camera": "visuotactile"}
+_ENVS = (1, 16, 64, 256)
+_ROUNDS = 3
+_SECONDS = 0.5
+
+
+def rows() -> list[dict[str, Any]]:
+    """Measure.
+
+    Returns:
+        Rows of "name" (`task_<task>_<robot>_<environments>_<what>`), "value", "unit", "peer" and "ratio" (both None):
+        control steps per second of all environments together, medians over rounds in which the three take turns.
+    """
+    measured = []
+    for name in TASKS:
+        for robot in getattr(tasks, name).robots:
+            for count in _ENVS:
+                envs = {what: _make(name, robot, count, word) for what, word in _WORDS.items()}
+                rates = {what: [] for what in envs}
+                for _ in range(_ROUNDS):
+                    for what, env in envs.items():
+                        rates[what].append(_rate(env))
+                value = {what: statistics.median(rate) for what, rate in rates.items()}
+                share = 1 - value["touch"] / value["physics"]
+                label = f"task_{name}_{robot}_{count}"
+                print(f"tasks: {label}: touch takes {share:.0%} of a step")
+                measured += [
+                    {"name": f"{label}_{what}", "value": v, "unit": "control steps/s", "peer": None, "ratio": None}
+                    for what, v in value.items()
+                ]
+                for env in envs.values():
+                    env.close()
+    return measured
+
+
+def _make(name: str, robot: str, count: int, word: str) -> BatchedEnv:
+    task_class = getattr(tasks, name)
+    env = BatchedEnv(task_class(robot=task_class.robots[robot]()), num_envs=count, observation=word, renderer="auto")
+    env.reset(range(count))
+    env.step(env.expert_action())
+    return env
+
+
+def _rate(env: BatchedEnv) -> float:
+    """Control steps per second of all environments together."""
+    steps, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < _SECONDS:
+        env.step(env.expert_action())
+        steps += env.num_envs
+        if len(ended := np.flatnonzero(env.done)):
+            env.reset([steps + int(index) for index in ended], ids=ended)
+    return steps / elapsed
+
+
+if __name__ == "__main__":
+    for row in rows():
+        print(row)
