@@ -26,12 +26,12 @@ _SEED = 1000
 _SIDE = 240  # pixels of a camera picture
 _HEAD = """# Tasks
 
-Written from the code by `python docs/make_tasks.py`; `docs/environments.md` tells how to use them. Each picture is one episode
-of the scripted expert: start, middle and end, with the tactile images of all fingers below.
+Written from the code by `python docs/make_tasks.py`; [Environments](environments.md) tells how to use them. Each picture
+is one episode of the scripted expert: start, middle and end, with the tactile images of all fingers below.
 
-Every task takes `reward_kind="dense"` or `"sparse"`, `horizon` in control steps, `physics_dt` in s, `substeps` per control step,
-`robot` and `camera`. Observations are described in `docs/environments.md`; `goal` and `privileged` differ between tasks and are
-listed here.
+Every task takes `reward_kind="dense"` or `"sparse"`, `horizon` in control steps, `physics_dt` in s, `substeps` per
+control step, `robot` and `camera`. Observations are described there too; `goal` and `privileged` differ between tasks
+and are listed here.
 """
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vtt.errors import ConfigError, ShapeError, StateError
 from vtt.streams import StreamSpec
 from vtt_envs.camera import RendererKind, add_camera, make_renderer
-from vtt_envs.engine import Engine
+from vtt_envs.engine import Backend, make_engine
 from vtt_envs.observations import CAMERAS, FORCE, PAD, keys_of
 from vtt_envs.task import Task, rotate_back
 from vtt_envs.touch import Touch
@@ -72,14 +72,15 @@ class BatchedEnv:
         num_envs: Number of environments B.
         observation: A word of `vtt_envs.observations.WORDS`.
         num_threads: Physics threads; 0 takes all cores.
-        device: Torch device of the touch simulation.
+        device: Torch device of the touch simulation and, with `"mjwarp"`, of the physics.
+        backend: What computes the physics: `"mujoco"`, or `"mjwarp"` (docs/backends.md).
         renderer: How camera images are made; see `vtt_envs.camera`.
         calibration: Optics of the pads' sensors; None is the calibration shipped for the robot's sensor.
 
     Raises:
         MissingError: If there is no such observation word.
-        ConfigError: If `num_envs` is not positive.
-        DependencyError: If a camera is observed by OpenGL on a machine without a context.
+        ConfigError: If `num_envs` is not positive, or the back end lacks what the model needs.
+        DependencyError: If a camera is observed by OpenGL on a machine without a context, or the back end is missing.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class BatchedEnv:
         observation: str = "tactile",
         num_threads: int = 0,
         device: str = "cpu",
+        backend: Backend = "mujoco",
         renderer: RendererKind = "gl",
         calibration: Calibration | None = None,
     ) -> None:
@@ -105,7 +107,7 @@ class BatchedEnv:
         self.horizon = task.horizon
         robot.touch = any(key in self.keys for key in (*self._pads, *self._forces))
         spec = self._build(task)
-        self.engine = Engine(spec.compile(), num_envs=num_envs, num_threads=num_threads)
+        self.engine = make_engine(backend, spec.compile(), num_envs=num_envs, num_threads=num_threads, device=device)
         robot.bind(self.engine.model)
         task.bind(self.engine)
         self.sensor = get_spec(robot.sensor)

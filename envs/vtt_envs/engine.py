@@ -6,13 +6,18 @@ Legend: B simulations, S values of a sensor.
 from __future__ import annotations
 
 import os
+from typing import Literal, get_args
 
 import mujoco
 import numpy as np
 from mujoco.batch import Batch
 from numpy.typing import NDArray
 
-__all__ = ["Engine"]
+from vtt.errors import missing
+
+__all__ = ["Backend", "Engine", "make_engine"]
+
+Backend = Literal["mujoco", "mjwarp"]
 
 
 class Engine:
@@ -98,3 +103,20 @@ class Engine:
     ) -> tuple[NDArray, NDArray, NDArray]:
         """Cast rays; return distance in [m], the geom hit or -1, and its normal. Shapes (n, R), (n, R), (n, R, 3)."""
         return self.batch.ray(origin, directions, geomgroup=geomgroup, ids=ids, normal=True)
+
+
+def make_engine(backend: Backend, model: mujoco.MjModel, *, num_envs: int, num_threads: int, device: str) -> Engine:
+    """Make the engine of a back end.
+
+    Raises:
+        MissingError: If there is no such back end.
+        DependencyError: If what it needs is not installed.
+        ConfigError: If it lacks something that the model uses.
+    """
+    if backend == "mujoco":
+        return Engine(model, num_envs=num_envs, num_threads=num_threads)
+    if backend == "mjwarp":
+        from vtt_envs.warp_engine import WarpEngine
+
+        return WarpEngine(model, num_envs=num_envs, num_threads=num_threads, device=device)
+    raise missing("backend", backend, get_args(Backend))
