@@ -3,11 +3,12 @@
 Ray casting needs no graphics library, costs some milliseconds an image and shades without shadows or textures; OpenGL
 draws thousands of images a second. Both see the same scene from the same pose; their pictures differ in shading.
 
-Legend: n images, H rows, W columns.
+Legend: B environments, n images of them, H rows, W columns, G geoms.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import warnings
 from typing import Literal, Protocol
@@ -18,9 +19,10 @@ from numpy.typing import NDArray
 
 from vtt.errors import ConfigError, DependencyError
 from vtt_envs.engine import Engine
+from vtt_envs.randomisation import Randomiser
 from vtt_envs.task import Camera
 
-__all__ = ["CAMERA", "GlRenderer", "RayRenderer", "Renderer", "RendererKind", "add_camera", "make_renderer"]
+__all__ = ["CAMERA", "GlRenderer", "RayRenderer", "Renderer", "RendererKind", "Views", "add_camera", "make_renderer"]
 
 CAMERA = "camera_front"
 RendererKind = Literal["gl", "rays", "auto"]
@@ -60,22 +62,83 @@ def add_camera(spec: mujoco.MjSpec, camera: Camera) -> None:
     spec.visual.quality.offsamples = 0
 
 
-def make_renderer(kind: RendererKind, engine: Engine, *, size: int) -> Renderer:
+class Views:
+    """Cameras, lights and colours that differ between environments.
+
+    Attributes:
+        position: Of the camera in the world, in [m]. Shape (B, 3).
+        rotation: Its axes in the world, as columns: right, up, backwards. Shape (B, 3, 3).
+        field_of_view: Vertical, in [deg]. Shape (B,).
+        light: Unit direction to the light. Shape (B, 3).
+        brightness: Factor on the light. Shape (B,).
+        colour: Of each geom, in [0, 1]. Shape (B, G, 3).
+    """
+
+    def __init__(self, engine: Engine, randomiser: Randomiser | None = None) -> None:
+        model, size = engine.model, engine.num_envs
+        camera = model.camera(CAMERA)
+        matrix = np.empty(9)
+        mujoco.mju_quat2Mat(matrix, camera.quat)
+        self._camera = camera.pos.copy(), matrix.reshape(3, 3), float(camera.fovy[0])
+        self._colour = model.geom_rgba[:, :3].copy()
+        self._random = randomiser
+        self.position = np.tile(camera.pos, (size, 1))
+        self.rotation = np.tile(matrix.reshape(3, 3), (size, 1, 1))
+        self.field_of_view = np.full(size, float(camera.fovy[0]))
+        self.light = np.tile(_LIGHT, (size, 1))
+        self.brightness = np.ones(size)
+        self.colour = np.tile(self._colour, (size, 1, 1))
+
+    def begin(self, ids: NDArray[np.intp]) -> None:
+        """Prepare new episodes, whose values have been drawn."""
+        if self._random is None:
+            return
+        position, rotation, field_of_view = self._camera
+        shift, turn, view, light, brightness, colour = (
+            self._random.value(f"camera_{name}") for name in ("shift", "turn", "view", "light", "brightness", "colour")
+        )
+        if shift is not None:
+            self.position[ids] = position + shift[ids] @ rotation.T
+        if turn is not None:
+            self.rotation[ids] = np.stack([rotation @ _turn(vector) for vector in turn[ids]])
+        if view is not None:
+            self.field_of_view[ids] = field_of_view * view[ids]
+        if light is not None:
+            self.light[ids] = np.stack([_turn(np.array([*vector, 0.0])) @ _LIGHT for vector in light[ids]])
+        if brightness is not None:
+            self.brightness[ids] = brightness[ids]
+        if colour is not None:
+            change = colour[ids, None, None] * self._random.pattern("camera_colour")[ids]
+            self.colour[ids] = np.clip(self._colour + change, 0, 1)
+
+
+def _turn(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Matrix of a rotation vector in [rad]. Shape (3, 3)."""
+    angle = float(np.linalg.norm(vector))
+    quat_wxyz, matrix = np.empty(4), np.empty(9)
+    mujoco.mju_axisAngle2Quat(quat_wxyz, vector / angle if angle else np.array([1.0, 0.0, 0.0]), angle)
+    mujoco.mju_quat2Mat(matrix, quat_wxyz)
+    return matrix.reshape(3, 3)
+
+
+def make_renderer(kind: RendererKind, engine: Engine, *, size: int, views: Views | None = None) -> Renderer:
     """Make a renderer for square images of `size` pixels; `"auto"` takes OpenGL where it works.
+
+    With `views` every environment has its own camera, light and colours.
 
     Raises:
         ConfigError: If there is no such kind.
         DependencyError: If OpenGL is asked for and this machine has no context to give.
     """
     if kind == "rays":
-        return RayRenderer(engine, size=size)
+        return RayRenderer(engine, size=size, views=views)
     if kind == "auto":
         try:
-            return GlRenderer(engine, size=size)
+            return GlRenderer(engine, size=size, views=views)
         except DependencyError:
-            return RayRenderer(engine, size=size)
+            return RayRenderer(engine, size=size, views=views)
     if kind == "gl":
-        return GlRenderer(engine, size=size)
+        return GlRenderer(engine, size=size, views=views)
     raise ConfigError(f"renderer must be gl, rays or auto, got '{kind}'.")
 
 
@@ -95,7 +158,7 @@ def _opengl_error() -> str | None:
 class GlRenderer:
     """Draws with `mujoco.Renderer`."""
 
-    def __init__(self, engine: Engine, *, size: int) -> None:
+    def __init__(self, engine: Engine, *, size: int, views: Views | None = None) -> None:
         error = _opengl_error()
         if error is not None:
             raise DependencyError(
@@ -103,20 +166,36 @@ class GlRenderer:
                 "Install EGL or OSMesa and set MUJOCO_GL=egl or osmesa, pass renderer='rays', "
                 "or choose an observation without a camera, such as 'tactile'."
             )
-        self._renderer = mujoco.Renderer(engine.model, height=size, width=size)
-        self._data = mujoco.MjData(engine.model)
+        self._views = views
+        self._model = engine.model if views is None else copy.copy(engine.model)
+        self._renderer = mujoco.Renderer(self._model, height=size, width=size)
+        self._data = mujoco.MjData(self._model)
 
     def render(self, engine: Engine, ids: NDArray[np.intp]) -> NDArray[np.uint8]:
         """Return images. Shape (n, H, W, 3)."""
         images = []
         for index in ids:
+            if self._views is not None:
+                self._look(engine.model, self._views, int(index))
             self._data.qpos[:] = engine.qpos[index]
             self._data.mocap_pos[:] = engine.mocap_pos[index]
-            mujoco.mj_kinematics(engine.model, self._data)
-            mujoco.mj_camlight(engine.model, self._data)
+            mujoco.mj_kinematics(self._model, self._data)
+            mujoco.mj_camlight(self._model, self._data)
             self._renderer.update_scene(self._data, camera=CAMERA)
             images.append(self._renderer.render().copy())
         return np.stack(images)
+
+    def _look(self, nominal: mujoco.MjModel, views: Views, index: int) -> None:
+        """Give the drawn model the camera, light and colours of one environment."""
+        model, camera = self._model, self._model.camera(CAMERA)
+        camera.pos[:] = views.position[index]
+        mujoco.mju_mat2Quat(camera.quat, views.rotation[index].ravel())
+        camera.fovy[:] = views.field_of_view[index]
+        model.geom_rgba[:, :3] = views.colour[index]
+        model.light_dir[0] = -views.light[index]
+        model.light_diffuse[:] = nominal.light_diffuse * views.brightness[index]
+        for name in ("ambient", "diffuse"):
+            getattr(model.vis.headlight, name)[:] = getattr(nominal.vis.headlight, name) * views.brightness[index]
 
     def close(self) -> None:
         """Release the graphics context."""
@@ -126,29 +205,44 @@ class GlRenderer:
 class RayRenderer:
     """Casts one ray per pixel and shades by the surface normal."""
 
-    def __init__(self, engine: Engine, *, size: int) -> None:
-        model = engine.model
-        camera = model.camera(CAMERA)
-        rotation = np.empty(9)
-        mujoco.mju_quat2Mat(rotation, camera.quat)
-        half = np.tan(np.deg2rad(camera.fovy[0]) / 2)
-        grid = ((np.arange(size) + 0.5) / size * 2 - 1) * half
-        x, y = np.meshgrid(grid, -grid)
-        rays = np.stack([x, y, -np.ones_like(x)], axis=-1).reshape(-1, 3)
-        self._rays = (rays / np.linalg.norm(rays, axis=1, keepdims=True)) @ rotation.reshape(3, 3).T
-        self._origin = camera.pos.copy()
+    def __init__(self, engine: Engine, *, size: int, views: Views | None = None) -> None:
+        self._views = views
         self._size = size
-        self._colour = np.vstack([model.geom_rgba[:, :3], _SKY])  # the last row answers geom id -1, a miss
-        self._floor = np.append(model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE, False)
+        self._common = self._aim(Views(engine), np.zeros(1, dtype=np.intp))  # what all see without `views`
+        self._floor = np.append(engine.model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE, False)
+
+    def _aim(self, views: Views, ids: NDArray[np.intp]) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+        """Origins (n, 1, 3) and directions (n, R, 3) of rays, directions to the light (n, 3), colours (n, G + 1, 3)."""
+        grid = (np.arange(self._size) + 0.5) / self._size * 2 - 1
+        half = np.tan(np.deg2rad(views.field_of_view[ids]) / 2)[:, None] * grid  # (n, size)
+        shape = (len(ids), self._size, self._size)
+        x, y = np.broadcast_to(half[:, None], shape), np.broadcast_to(-half[..., None], shape)
+        rays = np.stack([x, y, np.full(shape, -1.0)], axis=-1).reshape(len(ids), -1, 3)
+        rays = rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+        sky = np.broadcast_to(_SKY, (len(ids), 1, 3))  # the last row answers geom id -1, a miss
+        return (
+            views.position[ids, None],
+            np.stack([each @ turn.T for each, turn in zip(rays, views.rotation[ids], strict=True)]),
+            views.light[ids],
+            np.concatenate([views.colour[ids], sky], axis=1),
+        )
 
     def render(self, engine: Engine, ids: NDArray[np.intp]) -> NDArray[np.uint8]:
         """Return images. Shape (n, H, W, 3)."""
-        distance, geom, normal = engine.ray(self._origin, self._rays, ids=ids, geomgroup=_VISIBLE_GROUPS)
-        colour = self._colour[geom]
-        point = self._origin + distance[..., None] * self._rays
+        views = self._views
+        origin, rays, light, colours = self._common if views is None else self._aim(views, ids)
+        brightness = 1.0 if views is None else views.brightness[ids, None]
+        if views is None:
+            distance, geom, normal = engine.ray(origin[0, 0], rays[0], ids=ids, geomgroup=_VISIBLE_GROUPS)
+            colour, facing = colours[0][geom], normal @ light[0]
+        else:
+            distance, geom, normal = engine.ray(origin, rays, ids=ids, geomgroup=_VISIBLE_GROUPS)
+            colour = np.take_along_axis(colours, np.where(geom < 0, colours.shape[1] - 1, geom)[..., None], axis=1)
+            facing = np.stack([each @ towards for each, towards in zip(normal, light, strict=True)])
+        point = origin + distance[..., None] * rays
         checker = (np.floor(point[..., :2] / 0.02).sum(axis=-1) % 2)[..., None]
         colour = np.where(self._floor[geom][..., None], colour * (0.85 + 0.15 * checker), colour)
-        shade = np.where(geom < 0, 1.0, 0.45 + 0.55 * np.abs(normal @ _LIGHT))
+        shade = np.where(geom < 0, 1.0, brightness * (0.45 + 0.55 * np.abs(facing)))
         image = np.clip(colour * shade[..., None], 0, 1) * 255
         return image.astype(np.uint8).reshape(len(ids), self._size, self._size, 3)
 

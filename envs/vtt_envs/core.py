@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from vtt.errors import ConfigError, ShapeError, StateError
 from vtt.streams import StreamSpec
-from vtt_envs.camera import RendererKind, add_camera, make_renderer
+from vtt_envs.camera import RendererKind, Views, add_camera, make_renderer
 from vtt_envs.engine import Backend, make_engine
 from vtt_envs.observations import CAMERAS, FORCE, PAD, keys_of
+from vtt_envs.randomisation import Randomisation, Randomiser, get_level
 from vtt_envs.task import Task, rotate_back
 from vtt_envs.touch import Touch
+from vtt_envs.touch_variation import variation_patterns
 from vtt_sensors.calibration import Calibration, get_calibration
 from vtt_sensors.spec import get_spec
 
@@ -76,9 +78,10 @@ class BatchedEnv:
         backend: What computes the physics: `"mujoco"`, or `"mjwarp"` (docs/backends.md).
         renderer: How camera images are made; see `vtt_envs.camera`.
         calibration: Optics of the pads' sensors; None is the calibration shipped for the robot's sensor.
+        randomisation: What differs between episodes: a level's name or ranges; see `vtt_envs.randomisation`.
 
     Raises:
-        MissingError: If there is no such observation word.
+        MissingError: If there is no such observation word or level.
         ConfigError: If `num_envs` is not positive, or the back end lacks what the model needs.
         DependencyError: If a camera is observed by OpenGL on a machine without a context, or the back end is missing.
     """
@@ -94,6 +97,7 @@ class BatchedEnv:
         backend: Backend = "mujoco",
         renderer: RendererKind = "gl",
         calibration: Calibration | None = None,
+        randomisation: str | Randomisation = "none",
     ) -> None:
         robot = task.robot
         self.keys = keys_of(observation, robot.fingers)
@@ -112,13 +116,25 @@ class BatchedEnv:
         task.bind(self.engine)
         self.sensor = get_spec(robot.sensor)
         self.calibration = calibration or get_calibration(self.sensor.name)
+        sees = any(key in self.keys for key in CAMERAS)
+        self._randomiser = self._make_randomiser(get_level(randomisation), sees=sees)
         self._touch: Touch | None = None
         if robot.touch:
-            self._touch = Touch(self.engine, robot, sensor=self.sensor, calibration=self.calibration, device=device)
+            self._touch = Touch(
+                self.engine,
+                robot,
+                sensor=self.sensor,
+                calibration=self.calibration,
+                device=device,
+                randomiser=self._randomiser,
+            )
         self._renderer: Renderer | None = None
         self._renderer_kind: RendererKind = renderer
-        if any(key in self.keys for key in CAMERAS):
-            self._renderer = make_renderer(renderer, self.engine, size=64)
+        self._views: Views | None = None
+        if sees:
+            if self._randomiser is not None and self._randomiser.uses("camera_"):
+                self._views = Views(self.engine, self._randomiser)
+            self._renderer = make_renderer(renderer, self.engine, size=64, views=self._views)
         self.action_space = spaces.Box(-1.0, 1.0, (robot.action_size,), np.float32)
         self.steps = np.zeros(num_envs, dtype=np.int64)
         self.done = np.ones(num_envs, dtype=bool)
@@ -127,6 +143,24 @@ class BatchedEnv:
             key: np.zeros((num_envs, *s.shape), dtype=s.dtype) for key, s in self.stream_specs().items()
         }
         self.observation_space = spaces.Dict({key: _space(s) for key, s in self.stream_specs().items()})
+
+    def _make_randomiser(self, randomisation: Randomisation, *, sees: bool) -> Randomiser | None:
+        """Prepare what is to be drawn, of what is observed; nothing at level none."""
+        robot = self.task.robot
+        leave_out = [*([] if robot.touch else ["touch_", "pad_"]), *([] if sees else ["camera_"])]
+        if not any(not name.startswith(tuple(leave_out)) for name in randomisation.ranges()):
+            return None
+        return Randomiser(
+            randomisation,
+            self.engine,
+            self.task,
+            control_dt=self.control_dt,
+            leave_out=leave_out,
+            patterns={
+                **variation_patterns(len(robot.fingers), self.horizon),
+                "camera_colour": (self.engine.model.ngeom, 3),
+            },
+        )
 
     @staticmethod
     def _build(task: Task) -> mujoco.MjSpec:
@@ -210,8 +244,16 @@ class BatchedEnv:
         if len(seeds) != len(ids):
             raise ShapeError(f"seeds must have one entry for each of {len(ids)} environments, got {len(seeds)}.")
         if len(ids):
+            random = self._randomiser
             self.engine.reset(ids)
+            if random is not None:
+                random.restore(ids)
             self.task.reset(self.engine, ids, [np.random.default_rng(seed) for seed in seeds])
+            if random is not None:
+                random.begin(ids, seeds)
+                for part in (self._touch, self._views):
+                    if part is not None:
+                        part.begin(ids)
             rest = self.task.rest_action or (0.0,) * self.task.robot.action_size
             self._control(ids, np.tile(rest, (len(ids), 1)))
             self.engine.step(_SETTLE_STEPS, ids=ids)
@@ -243,7 +285,10 @@ class BatchedEnv:
         active = ~self.done
         running = np.flatnonzero(active)
         if len(running):
-            self._control(running, np.clip(action[running], -1, 1))
+            wanted = np.clip(action[running], -1, 1)
+            if self._randomiser is not None:
+                wanted = self._randomiser.delay(running, wanted, self.steps[running])
+            self._control(running, wanted)
             self.engine.step(self.task.substeps, ids=running)
             self.engine.forward(ids=running)
             self.steps[running] += 1
@@ -261,6 +306,24 @@ class BatchedEnv:
     def observation(self) -> dict[str, NDArray]:
         """Latest observation of all environments. Shapes (B, ...)."""
         return self._observation
+
+    def set_randomisation(self, factor: float) -> None:
+        """Shrink all ranges of the randomisation from the next reset on: a curriculum.
+
+        Args:
+            factor: In [0, 1]; 1 is the randomisation given, 0 is none of it.
+
+        Raises:
+            ConfigError: If `factor` is not in [0, 1].
+        """
+        if self._randomiser is not None:
+            self._randomiser.set_factor(factor)
+        else:
+            Randomisation().scaled(factor)
+
+    def drawn(self) -> dict[str, NDArray[np.float64]]:
+        """Return what the randomisation has drawn for the present episodes, by name. Shapes (B,)."""
+        return {} if self._randomiser is None else self._randomiser.drawn()
 
     def expert_action(self) -> NDArray[np.float32]:
         """Action of the privileged expert at the present state. Shape (B, A)."""
@@ -298,13 +361,16 @@ class BatchedEnv:
         if "wrench" in out:
             out["wrench"][ids] = self._wrench()[ids]
         if self._touch is not None and self._pads[0] in out:
-            for key, image in zip(self._pads, self._touch.images(ids), strict=True):
-                out[key][ids] = image
+            images = self._touch.images(ids, self.steps[ids])
+            for index, key in enumerate(self._pads):
+                out[key][ids] = images[:, index]
         if self._touch is not None and self._forces[0] in out:
             for key, finger in zip(self._forces, self.task.robot.fingers, strict=True):
                 out[key][ids] = self._touch.force(finger, ids)
         if self._renderer is not None and CAMERAS[0] in out:
             out[CAMERAS[0]][ids] = self._renderer.render(engine, ids)
+        if self._randomiser is not None:
+            self._randomiser.disturb(out, ids, self.steps[ids])
 
     def _wrench(self) -> NDArray[np.float64]:
         """Force and torque of the surroundings on the tool, without weight, in the tool frame. Shape (B, 6)."""

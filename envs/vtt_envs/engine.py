@@ -101,7 +101,10 @@ class Engine:
     def ray(
         self, origin: NDArray, directions: NDArray, *, ids: NDArray[np.intp], geomgroup: NDArray[np.uint8]
     ) -> tuple[NDArray, NDArray, NDArray]:
-        """Cast rays; return distance in [m], the geom hit or -1, and its normal. Shapes (n, R), (n, R), (n, R, 3)."""
+        """Cast rays; return distance in [m], the geom hit or -1, and its normal. Shapes (n, R), (n, R), (n, R, 3).
+
+        Origin and directions are everyone's, (3,) and (R, 3), or each simulation's, (n, 1, 3) and (n, R, 3).
+        """
         return self.batch.ray(origin, directions, geomgroup=geomgroup, ids=ids, normal=True)
 
 

@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from vtt_envs.engine import Engine
+from vtt_envs.randomisation import Randomiser
 from vtt_envs.robots import GelPad, Robot
 from vtt_envs.task import rotate_back
+from vtt_envs.touch_variation import TouchVariation
 from vtt_sensors.calibration import Calibration
 from vtt_sensors.contact_force import spread_contact_force
 from vtt_sensors.simulator import TactileSimulator
@@ -31,10 +33,18 @@ class Touch:
         sensor: The sensor that looks at it.
         calibration: Its optics.
         device: Torch device of the touch simulation.
+        randomiser: What differs between sensors and episodes.
     """
 
     def __init__(
-        self, engine: Engine, robot: Robot, *, sensor: SensorSpec, calibration: Calibration, device: str
+        self,
+        engine: Engine,
+        robot: Robot,
+        *,
+        sensor: SensorSpec,
+        calibration: Calibration,
+        device: str,
+        randomiser: Randomiser | None = None,
     ) -> None:
         self._engine = engine
         self._robot = robot
@@ -43,20 +53,51 @@ class Touch:
             sensor, calibration, image_shape=robot.pad.taxels, device=device, threads=engine.num_threads
         )
         self.rest_image: NDArray[np.uint8] = self._simulator.rest_image.cpu().numpy()
+        self._variation: TouchVariation | None = None
+        if randomiser is not None and randomiser.uses("touch_"):
+            self._variation = TouchVariation(
+                randomiser,
+                self._simulator.rest_image,
+                noise=calibration.noise,
+                pixel_pitch=self._taxel_size,
+                num_envs=engine.num_envs,
+                fingers=len(robot.fingers),
+            )
+            self._gels = np.array(
+                [
+                    [engine.model.joint(f"gel_{f}_{motion}").qposadr[0] for motion in ("across", "along")]
+                    for f in robot.fingers
+                ]
+            )
 
     @staticmethod
     def force_shape(pad: GelPad) -> tuple[int, int, int]:
         """Shape of the force field of one pad."""
         return pad.taxels[0] // _FORCE_POOL, pad.taxels[1] // _FORCE_POOL, 3
 
-    def images(self, ids: NDArray[np.intp]) -> NDArray[np.uint8]:
-        """Return the tactile images of the pads, in the order of the fingers. Shape (fingers, n, rows, columns, 3)."""
+    def begin(self, ids: NDArray[np.intp]) -> None:
+        """Prepare new episodes, whose values have been drawn."""
+        if self._variation is not None:
+            self._variation.begin(ids)
+
+    def images(self, ids: NDArray[np.intp], steps: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Return the tactile images of the pads, in the order of the fingers.
+
+        Args:
+            ids: The environments. Shape (n,).
+            steps: Their control steps since the reset. Shape (n,).
+
+        Returns:
+            Pictures. Shape (n, fingers, rows, columns, 3).
+        """
         fingers = self._robot.fingers
-        pads = np.empty((len(fingers), len(ids), *self._pad.taxels), dtype=np.float32)
-        for pad, finger in zip(pads, fingers, strict=True):
-            pad[:] = self._penetration(finger, ids)
-        images = self._simulator.render(torch.from_numpy(pads).flatten(0, 1))
-        return images.cpu().numpy().reshape(*pads.shape, 3)
+        pads = np.empty((len(ids), len(fingers), *self._pad.taxels), dtype=np.float32)
+        for index, finger in enumerate(fingers):
+            pads[:, index] = self._penetration(finger, ids)
+        images = self._simulator.render(torch.from_numpy(pads).flatten(0, 1)).unflatten(0, pads.shape[:2])
+        if self._variation is not None:
+            images = self._variation(images, ids, steps, shear=self._shear(ids))
+        return images.cpu().numpy()
 
     def force(self, finger: str, ids: NDArray[np.intp]) -> NDArray[np.float32]:
         """Spread the measured contact force over the cells of one pad, in [N]. Shape (n, rows / 4, columns / 4, 3)."""
@@ -69,13 +110,25 @@ class Touch:
         # Columns run along z of the finger, rows along -x, the gel is pushed towards +y; mirrored, along +x and -y.
         sign = -1.0 if finger in self._robot.mirrored else 1.0
         on_pad = np.stack([sign * force[:, 1], force[:, 2], -sign * force[:, 0]], axis=1)
-        across, along = self._pad.window
+        height, width = self._taxel_size
         return spread_contact_force(
             cells.sum(axis=(2, 4)),
             on_pad,
             twist=sign * torque[:, 1],
-            taxel_size=(across / rows, along / columns),
+            taxel_size=(height * _FORCE_POOL, width * _FORCE_POOL),
         ).astype(np.float32)
+
+    @property
+    def _taxel_size(self) -> tuple[float, float]:
+        """Sides of a taxel along rows and columns, in [m]."""
+        return self._pad.window[0] / self._pad.taxels[0], self._pad.window[1] / self._pad.taxels[1]
+
+    def _shear(self, ids: NDArray[np.intp]) -> NDArray[np.float64]:
+        """How far the gels have moved over their fingers, along rows and columns, in [m]. Shape (n, fingers, 2)."""
+        moved = self._engine.qpos[ids][:, self._gels]
+        # Rows run along -x of the finger, along +x of a mirrored one.
+        moved[..., 0] *= [1.0 if finger in self._robot.mirrored else -1.0 for finger in self._robot.fingers]
+        return moved
 
     def _penetration(self, finger: str, ids: NDArray[np.intp]) -> NDArray[np.float64]:
         """Overlap of objects with the gel at each taxel, in [m]. Shape (n, rows, columns)."""

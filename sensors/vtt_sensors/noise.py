@@ -14,7 +14,7 @@ from torch import Tensor
 from vtt.errors import ConfigError
 from vtt_sensors.calibration import NoiseParameters
 
-__all__ = ["EpisodeNoise", "add_noise", "sample_episode_noise"]
+__all__ = ["EpisodeNoise", "add_noise", "frame_noise", "sample_episode_noise"]
 
 # A single generator for the batch, or one per image (then an image's noise does not depend on its batch).
 _Generators = torch.Generator | Sequence[torch.Generator]
@@ -53,15 +53,22 @@ def add_noise(
     image: Tensor, parameters: NoiseParameters, *, episode: EpisodeNoise | None = None, generator: _Generators
 ) -> Tensor:
     """Add a frame's noise, and an episode's if given, to uint8 pictures (B, H, W, 3)."""
-    white = _normal((*image.shape[:3], 4), generator)
-    # Channels share a part of the noise, which makes their correlation.
-    shared = parameters.channel_correlation
-    mixed = (1.0 - shared) ** 0.5 * white[..., :3] + shared**0.5 * white[..., 3:]
-    noise = 255.0 * parameters.frame_std * _shape_spectrum(mixed, parameters.frame_exponent)
+    noise = frame_noise(parameters, len(image), image_shape=(image.shape[1], image.shape[2]), generator=generator)
     noisy = image.to(torch.float32)
     if episode is not None:
         noisy = noisy * episode.gain.to(image.device) + episode.offset.to(image.device)
     return (noisy + noise.to(image.device)).round().clamp(0, 255).to(torch.uint8)
+
+
+def frame_noise(
+    parameters: NoiseParameters, batch: int, *, image_shape: tuple[int, int], generator: _Generators
+) -> Tensor:
+    """Draw the noise of `batch` frames in grey levels, periodic over rows and columns. Shape (B, H, W, 3)."""
+    white = _normal((batch, *image_shape, 4), generator)
+    # Channels share a part of the noise, which makes their correlation.
+    shared = parameters.channel_correlation
+    mixed = (1.0 - shared) ** 0.5 * white[..., :3] + shared**0.5 * white[..., 3:]
+    return 255.0 * parameters.frame_std * _shape_spectrum(mixed, parameters.frame_exponent)
 
 
 def _normal(shape: tuple[int, ...], generator: _Generators) -> Tensor:
