@@ -47,7 +47,7 @@ class WarpEngine(Engine):
 
     All simulations are computed at every call; those outside `ids` are put back as they were. One physics step and one
     forward pass are recorded once and replayed, on a CPU too, where it is ten times as fast as launching each kernel.
-    Results repeat to the last bit on a CPU; on a GPU mujoco-warp is asked for the same.
+    mujoco-warp is asked for results that repeat to the last bit at any batch size (tested on a CPU).
 
     Args:
         model: The compiled model.
@@ -186,7 +186,8 @@ class WarpEngine(Engine):
 
         MuJoCo casts them, on the host.
         """
-        shape = (len(ids), len(directions))
+        shape = (len(ids), directions.shape[-2])
+        origins, rays = np.broadcast_to(origin, (len(ids), 1, 3)), np.broadcast_to(directions, (*shape, 3))
         distance, geom, normal = np.empty(shape), np.empty(shape, dtype=np.int32), np.empty((*shape, 3))
         model = copy.copy(self.model)
         data = mujoco.MjData(model)
@@ -198,7 +199,7 @@ class WarpEngine(Engine):
             mujoco.mj_kinematics(model, data)
             hit = (geom[row], distance[row], normal[row].reshape(-1))
             mujoco.mj_multiRay(
-                model, data, origin, directions.ravel(), geomgroup, True, -1, *hit, len(directions), mujoco.mjMAXVAL
+                model, data, origins[row, 0], rays[row].ravel(), geomgroup, True, -1, *hit, shape[1], mujoco.mjMAXVAL
             )
         return distance, geom, normal
 
@@ -222,8 +223,7 @@ class WarpEngine(Engine):
                     array = getattr(owner, field)
                     setattr(owner, field, warp.zeros((self.num_envs, *array.shape[1:]), dtype=array.dtype))
             self._model.opt.warn_overflow = 0  # `step` tells
-            if warp.get_device().is_cuda:
-                self._model.opt.deterministic = int(mjwarp.DeterminismType.ALL)
+            self._model.opt.deterministic = int(mjwarp.DeterminismType.ALL)
         self._views: dict[str, torch.Tensor] = {}
         self._sent: dict[str, NDArray] = {}
         self._graphs: dict[str, Any] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import sys
 
@@ -12,7 +11,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-import vtt_envs.core
 from vtt.errors import ConfigError, DependencyError
 from vtt_envs.core import BatchedEnv
 from vtt_envs.engine import Engine
@@ -35,10 +33,16 @@ def device(request: pytest.FixtureRequest) -> str:
 
 def _env(task: str, *, num_envs: int = _ENVS, device: str | None = None) -> BatchedEnv:
     """A task on MuJoCo, or on mujoco-warp where a device is named."""
-    with pytest.MonkeyPatch.context() as patch:
-        if device is not None:
-            patch.setattr(vtt_envs.core, "Engine", functools.partial(WarpEngine, device=device))
-        return BatchedEnv(_TASKS[task](), num_envs=num_envs, observation="tactile", num_threads=1, renderer="rays")
+    backend, device = ("mjwarp", device) if device else ("mujoco", "cpu")
+    return BatchedEnv(
+        _TASKS[task](),
+        num_envs=num_envs,
+        observation="tactile",
+        num_threads=1,
+        device=device,
+        backend=backend,
+        renderer="rays",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +113,7 @@ def test_touch_and_forces_at_the_same_state_are_mujocos(task: str, pairs: dict[s
 
 @pytest.mark.slow
 def test_a_held_peg_follows_mujoco(pairs: dict[str, Pair]) -> None:
-    reference, env = pair = pairs["PegInsertion"]
+    reference, _ = pair = pairs["PegInsertion"]
     for each in pair:
         each.reset(range(_ENVS))
     largest = np.zeros(3)
@@ -218,7 +222,8 @@ def test_touch_stays_on_the_device(pairs: dict[str, Pair], device: str) -> None:
 
     touch = engine.sensor_tensor("gel_left")
 
-    assert touch.dtype == torch.float32 and touch.device.type == device
+    assert touch.dtype == torch.float32
+    assert touch.device.type == device
     assert touch.data_ptr() == engine.sensor_tensor("gel_left").data_ptr()  # no copy
     np.testing.assert_array_equal(touch.cpu().numpy(), engine.sensor("gel_left"))
 
@@ -259,7 +264,7 @@ def test_a_simulation_that_outgrows_its_memory_is_lost_and_the_cure_logged(
     with caplog.at_level(logging.WARNING):
         engine.step(1)
 
-    assert engine.lost(np.ones(2)).all()
+    assert engine.lost(np.ones(2, dtype=int)).all()
     assert "Raise max_contacts or max_constraints" in caplog.text
 
 
