@@ -26,7 +26,7 @@ _SEED = 1000
 _SIDE = 240  # pixels of a camera picture
 _HEAD = """# Tasks
 
-Written from the code by `python docs/make_tasks.py`; [Environments](environments.md) tells how to use them. Each picture
+Written from the code by `python docs/make_tasks.py`; [Environments](environments.md) tells how to use them. A picture
 is one episode of the scripted expert: start, middle and end, with the tactile images of all fingers below.
 
 Every task takes `reward_kind="dense"` or `"sparse"`, `horizon` in control steps, `physics_dt` in s, `substeps` per

@@ -107,6 +107,7 @@ class FloatingGripper(Robot):
                 axis=[0, sign, 0],
                 range=[0, 0.04],
                 limited=mujoco.mjtLimited.mjLIMITED_TRUE,
+                solref_limit=[0.004, 1],  # hard stops
                 armature=0.05,
             )
             body.add_geom(

@@ -116,7 +116,6 @@ class Push(Task):
     def build(self, spec: mujoco.MjSpec) -> None:
         """Add block and mark, and let the fingers meet block and table."""
         for finger in FINGERS:
-            spec.joint(f"finger_{finger}").solref_limit = [0.004, 1]  # hard stops, which the push leans on
             spec.geom(f"pad_{finger}").solimp = _SOLIMP
             for part in ("pad", "shell"):
                 geom = spec.geom(f"{part}_{finger}")
