@@ -68,7 +68,8 @@ def collect(
             2017).
 
     Returns:
-        The store.
+        The store. An episode's attributes are `seed`, `success` and, where there is any, `randomisation`: what was
+        drawn, by name.
 
     Raises:
         ConfigError: If a number is out of range, or the store was recorded with other settings.
@@ -104,9 +105,13 @@ def collect(
                 seeds = [seed + first + index for index in range(min(env.num_envs, episodes - first))]
                 recorded = _record(env, seeds, streams, action_noise=action_noise)
                 outcomes = [bool(episode["success"].data.any()) for episode in recorded]
-                store.extend(
-                    recorded, attributes=[{"seed": s, "success": o} for s, o in zip(seeds, outcomes, strict=True)]
-                )
+                attributes: list[dict[str, Any]] = [
+                    {"seed": s, "success": o} for s, o in zip(seeds, outcomes, strict=True)
+                ]
+                if drawn := env.core.drawn():
+                    for index, facts in enumerate(attributes):
+                        facts["randomisation"] = {name: float(values[index]) for name, values in drawn.items()}
+                store.extend(recorded, attributes=attributes)
                 succeeded += sum(outcomes)
                 bar.update(len(recorded))
                 bar.set_postfix(success=f"{np.mean(outcomes):.2f}")

@@ -128,45 +128,52 @@ Range = Uniform | LogUniform | Integers | Bernoulli
 class Randomisation:
     """Ranges of everything that may differ between episodes; a knob that is None is off.
 
-    Every knob is drawn once per episode. Those marked "step" draw a size or a probability per episode, and noise of
-    that size or an event of that probability at every step. Those marked with parts draw one number for each:
-    `xyz`, `across, along` the finger, `rgb`, `finger`. "x" multiplies, "+" adds. At level `none` all are off.
+    Every knob is drawn once per episode; "per" says for each of what. The knobs of the steps draw how much, or how
+    probable, once per episode, and then noise or events at every step. "x" multiplies, "+" adds.
 
-    | knob | what it does | parts, step | unit | train | hard | source |
+    | knob | effect | per | unit | train | hard | source |
     |---|---|---|---|---|---|---|
-    | `friction` | x friction of every contact | | 1 | .8 to 1.2 log | .5 to 1.5 log | TacSL, asset randomisation |
-    | `mass` | x mass and inertia of the objects | | 1 | .8 to 1.25 log | .5 to 2 log | ours |
-    | `damping` | x damping of joints and velocity feedback of actuators | | 1 | .8 to 1.25 log | .5 to 2 log | ours |
-    | `actuator_gain` | x force of every actuator: stiffness of the controller, grip | | 1 | .9 to 1.1 | .67 to 1.33 | TacSL, 400 to 800 N/m (hard) |
-    | `action_latency` | whole control steps by which actions are late | | step | 0 to 1 | 0 to 2 | ours |
-    | `gel_stiffness` | x stiffness of the gel, normal and shear | | 1 | .8 to 1.25 log | .43 to 1.5 log | TacSL, 150 to 350 N/m (lower end, hard) |
-    | `gel_damping` | x damping of the gel, normal and shear | | 1 | .8 to 1.25 log | .5 to 2 log | ours |
-    | `pad_shift` | + place of the sensed window on the gel | finger, across, along | m | -.0005 to .0005 | -.0015 to .0015 | ours |
-    | `pad_depth` | + distance by which touch is felt before contact | finger | m | -.00005 to .00005 | -.0001 to .0001 | ours |
-    | `camera_shift` | + place of the camera, along its own axes | xyz | m | -.01 to .01 | -.03 to .03 | ours |
-    | `camera_turn` | + rotation vector of the camera in its own axes | xyz | rad | -.03 to .03 | -.08 to .08 | ours |
-    | `camera_view` | x vertical field of view | | 1 | .95 to 1.05 | .85 to 1.15 | ours |
-    | `camera_light` | + turn of the light about x and y of the base | xy | rad | -.3 to .3 | -.8 to .8 | ours |
-    | `camera_brightness` | x light | | 1 | .8 to 1.2 | .5 to 1.5 | TacSL, ColorJitter .5 (hard) |
-    | `camera_colour` | + up to this much, either sign, on each colour of each geom | | 1 | 0 to .1 | 0 to .3 | ours |
-    | `touch_light` | x brightness of the tactile image | finger, rgb | 1 | .92 to 1.08 | .8 to 1.25 | tactile-mnist, std .047 (train) |
-    | `touch_rest` | + offset and tilt of the rest image, up to this much each, either sign, each colour | finger | grey level | 0 to 4 | 0 to 12 | tactile-mnist, std 2.4 (train) |
-    | `touch_wear` | x low-frequency pattern of up to this much, either sign | finger | 1 | 0 to .1 | 0 to .3 | ours |
-    | `touch_scratches` | number of bright or dark lines | finger | 1 | 0 to 1 | 0 to 4 | ours |
-    | `touch_gain` | x change from the rest image | finger | 1 | .85 to 1.15 | .6 to 1.4 | ours |
-    | `touch_noise` | + noise of this standard deviation, coloured and correlated like the sensor's | step | grey level | .5 to 1.5 | 1 to 4 | tactile-mnist, std .97 (train) |
-    | `touch_markers` | dots that move with the gel's shear, or none | | 0 or 1 | off | .3 probability | GelSight Mini's marker gel |
-    | `touch_marker_pitch` | distance of the dots, .002 if off | | m | off | .0016 to .0024 | GelSight Mini, 10 x 7 dots |
-    | `touch_latency` | control steps by which tactile images are late | | step | 0 to 1 | 0 to 2 | ours |
-    | `touch_drop` | probability that a frame is lost and the one before repeats | finger, step | 1 | 0 to .02 | 0 to .2 | GelSight Mini on Linux, 10 to 18 of 25 frames/s |
-    | `touch_dead` | the rest image throughout | finger | 0 or 1 | .01 probability | .05 probability | ours |
-    | `proprioception_noise` | + standard deviation of positions; 5 rad/m times it of angles and quaternions; sqrt(2) / step times it of their rates | step | m | 0 to .0002 | 0 to .001 | ours |
-    | `goal_jitter` | + standard deviation of each component of the goal in its unit, atop the task's own error | step | m, 1 | 0 to .0005 | 0 to .002 | ours |
-    | `wrench_noise` | + standard deviation of the force; .05 m times it of the torque | step | N | 0 to .1 | 0 to .5 | ours |
+    | `friction` | x friction of all contacts | | 1 | .8 to 1.2 | .5 to 1.5 | 1, train |
+    | `mass` | x mass and inertia of the objects | | 1 | .8 to 1.25 | .5 to 2 | |
+    | `damping` | x damping of joints and of actuators | | 1 | .8 to 1.25 | .5 to 2 | |
+    | `actuator_gain` | x stiffness and force of actuators, so grip too | | 1 | .9 to 1.1 | .67 to 1.33 | 1, hard |
+    | `action_latency` | steps by which actions come late | | step | 0 to 1 | 0 to 2 | |
+    | `gel_stiffness` | x stiffness of gels, normal and shear | | 1 | .8 to 1.25 | .43 to 1.5 | 1, hard |
+    | `gel_damping` | x damping of gels, normal and shear | | 1 | .8 to 1.25 | .5 to 2 | |
+    | `pad_shift` | + place of the sensed window | finger, axis | m | -.0005 to .0005 | -.0015 to .0015 | |
+    | `pad_depth` | + distance at which touch precedes contact | finger | m | -.00005 to .00005 | -.0001 to .0001 | |
+    | `camera_shift` | + place of the camera along its axes | axis | m | -.01 to .01 | -.03 to .03 | |
+    | `camera_turn` | + rotation vector in its axes | axis | rad | -.03 to .03 | -.08 to .08 | |
+    | `camera_view` | x vertical field of view | | 1 | .95 to 1.05 | .85 to 1.15 | |
+    | `camera_light` | + turn of the light about x, y of the base | axis | rad | -.3 to .3 | -.8 to .8 | |
+    | `camera_brightness` | x light | | 1 | .8 to 1.2 | .5 to 1.5 | 1, hard |
+    | `camera_colour` | + at most this on any colour of any geom | | 1 | 0 to .1 | 0 to .3 | |
+    | `touch_light` | x brightness of the image | finger, colour | 1 | .92 to 1.08 | .8 to 1.25 | 2, train |
+    | `touch_rest` | + at most this, offset and tilts, each colour | finger | grey level | 0 to 4 | 0 to 12 | 2, train |
+    | `touch_wear` | x smooth pattern, at most 1 plus or minus this | finger | 1 | 0 to .1 | 0 to .3 | |
+    | `touch_scratches` | number of bright or dark lines | finger | 1 | 0 to 1 | 0 to 4 | |
+    | `touch_gain` | x change from the rest image | finger | 1 | .85 to 1.15 | .6 to 1.4 | |
+    | `touch_noise` | + noise of this deviation at each step | | grey level | .5 to 1.5 | 1 to 4 | 2, train |
+    | `touch_markers` | probability of dots that move with the gel's shear | | 1 | off | .3 | 3 |
+    | `touch_marker_pitch` | distance of the dots; .002 if off | | m | off | .0016 to .0024 | 3 |
+    | `touch_latency` | steps by which images come late | | step | 0 to 1 | 0 to 2 | |
+    | `touch_drop` | probability, at each step, of the last image again | finger | 1 | 0 to .1 | 0 to .5 | 3 |
+    | `touch_dead` | probability of the rest image throughout | finger | 1 | .01 | .05 | |
+    | `proprioception_noise` | + noise of this deviation at each step | | m | 0 to .0002 | 0 to .001 | |
+    | `goal_jitter` | + noise of this deviation at each step | | m, 1 | 0 to .0005 | 0 to .002 | |
+    | `wrench_noise` | + noise of this deviation at each step | | N | 0 to .1 | 0 to .5 | |
 
-    A control step is 50 ms: an action_latency or touch_latency of 1 is about twice what a GelSight Mini (25 frames/s)
-    and a robot's control loop have. Masses of objects and errors of the goal that a task draws itself are its own
-    arguments; `mass`, `friction` and `goal_jitter` come on top.
+    The noise of proprioception is that of positions; angles and quaternions have 5 rad/m times as much, velocities
+    sqrt(2) / step times as much, as differences of two readings have. Torques have .05 m times the noise of forces.
+    The noise of the goal comes atop the error that a task draws for the episode; each component has it in its unit.
+    Noise of images has the sensor's spectrum and correlation of colours (`vtt_sensors.noise`); its deviation is
+    rounded to 1/8 grey level, gains of images to 1/32. `friction`, `mass` scale what a task has drawn. Controllers and
+    the compensated wrench go on believing in the nominal mass. Factors of physics are log-uniform, but for the gain.
+
+    Sources: 1 TacSL (arXiv 2408.06506 and its code): friction x .8 to 1.2; controller 400 to 800 N/m; gel 150 to 350 of
+    350 N/m; colour jitter of .5. 2 tactile-mnist 0.13, measured on GelSight Minis, deviations: gain of a colour
+    .047, pattern and offset 2.4 grey levels, noise .97. 3 GelSight Mini: 10 x 7 dots on 19 x 14 mm; 10 to 18 of 25
+    frames/s arrive on Linux, so a tenth to half of the control steps get no new one. Where none stands, ours.
 
     Raises:
         ConfigError: If a range leaves a knob's bounds, or has the wrong kind.
@@ -308,7 +315,7 @@ LEVELS: Mapping[str, Randomisation] = {
         touch_gain=Uniform(0.85, 1.15),
         touch_noise=Uniform(0.5, 1.5),
         touch_latency=Integers(0, 1),
-        touch_drop=Uniform(0, 0.02),
+        touch_drop=Uniform(0, 0.1),
         touch_dead=Bernoulli(0.01),
         proprioception_noise=Uniform(0, 0.0002),
         goal_jitter=Uniform(0, 0.0005),
@@ -339,7 +346,7 @@ LEVELS: Mapping[str, Randomisation] = {
         touch_markers=Bernoulli(0.3),
         touch_marker_pitch=Uniform(0.0016, 0.0024),
         touch_latency=Integers(0, 2),
-        touch_drop=Uniform(0, 0.2),
+        touch_drop=Uniform(0, 0.5),
         touch_dead=Bernoulli(0.05),
         proprioception_noise=Uniform(0, 0.001),
         goal_jitter=Uniform(0, 0.002),
@@ -477,7 +484,7 @@ class Randomiser:
             return action
         slots = len(self._actions)
         self._actions[steps % slots, ids] = action
-        return self._actions[(steps - late[ids].astype(np.int64)) % slots, ids]
+        return self._actions[(steps - late[ids].astype(np.int64)) % slots, ids].astype(action.dtype)
 
     def disturb(self, observation: Mapping[str, NDArray], ids: NDArray[np.intp], steps: NDArray[np.integer]) -> None:
         """Add noise to the vectors of the observation, in place."""

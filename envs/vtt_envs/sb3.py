@@ -68,6 +68,9 @@ class Sb3VecEnv(VecEnv):
             {"is_success": bool(success[i]), "expert_action": expert[i], "contact": contact[i]}
             for i in range(self.num_envs)
         ]
+        for name, values in self.core.drawn().items():
+            for info, value in zip(infos, values.tolist(), strict=True):
+                info.setdefault("randomisation", {})[name] = value
         ended = np.flatnonzero(done)
         if len(ended):
             last = self._observe()
@@ -99,9 +102,9 @@ class Sb3VecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Call a batched method and return each index' row of its result."""
+        """Call a batched method and return each index' row of its result, or None where it has none."""
         result = getattr(self.core, method_name)(*method_args, **method_kwargs)
-        return [result[index] for index in self._get_indices(indices)]
+        return [None if result is None else result[index] for index in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
         """No wrapper is around a batched environment."""

@@ -41,6 +41,10 @@ class TaskEnv(gym.Env[dict[str, Any], NDArray[np.float32]]):
         """Return the images of the untouched gels, by key. Shapes (rows, columns, 3)."""
         return self.core.rest_images()
 
+    def set_randomisation(self, factor: float) -> None:
+        """Shrink all ranges of the randomisation, from the next reset on, by a factor in [0, 1]: a curriculum."""
+        self.core.set_randomisation(factor)
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, NDArray], dict[str, Any]]:
@@ -72,8 +76,11 @@ class TaskEnv(gym.Env[dict[str, Any], NDArray[np.float32]]):
         return {key: value[0].copy() for key, value in self.core.observation.items()}
 
     def _info(self, success: bool) -> dict[str, Any]:
-        return {
+        info = {
             "success": success,
             "expert_action": self.core.expert_action()[0],
             "contact": self.core.contact()[0],
         }
+        if drawn := self.core.drawn():
+            info["randomisation"] = {name: float(values[0]) for name, values in drawn.items()}
+        return info

