@@ -1,7 +1,9 @@
 """The tasks."""
 
+from vtt_envs.tasks.door_opening import DoorOpening
 from vtt_envs.tasks.peg_insertion import PegInsertion
+from vtt_envs.tasks.peg_placement import PegPlacement
 from vtt_envs.tasks.picking import Picking
 from vtt_envs.tasks.push import Push
 
-__all__ = ["PegInsertion", "Picking", "Push"]
+__all__ = ["DoorOpening", "PegInsertion", "PegPlacement", "Picking", "Push"]
