@@ -182,12 +182,10 @@ class WarpEngine(Engine):
     def ray(
         self, origin: NDArray, directions: NDArray, *, ids: NDArray[np.intp], geomgroup: NDArray[np.uint8]
     ) -> tuple[NDArray, NDArray, NDArray]:
-        """Cast rays; return distance in [m], the geom hit or -1, and its normal. Shapes (n, R), (n, R), (n, R, 3).
-
-        MuJoCo casts them, on the host.
-        """
-        shape = (len(ids), directions.shape[-2])
-        origins, rays = np.broadcast_to(origin, (len(ids), 1, 3)), np.broadcast_to(directions, (*shape, 3))
+        """Cast rays, on the host by MuJoCo; see `Engine.ray`."""
+        origins = np.broadcast_to(np.reshape(origin, (-1, 3)), (len(ids), 3))
+        rays = np.broadcast_to(directions, (len(ids), *directions.shape[-2:]))
+        shape = rays.shape[:2]
         distance, geom, normal = np.empty(shape), np.empty(shape, dtype=np.int32), np.empty((*shape, 3))
         model = copy.copy(self.model)
         data = mujoco.MjData(model)
@@ -199,7 +197,7 @@ class WarpEngine(Engine):
             mujoco.mj_kinematics(model, data)
             hit = (geom[row], distance[row], normal[row].reshape(-1))
             mujoco.mj_multiRay(
-                model, data, origins[row, 0], rays[row].ravel(), geomgroup, True, -1, *hit, shape[1], mujoco.mjMAXVAL
+                model, data, origins[row], rays[row].ravel(), geomgroup, True, -1, *hit, shape[1], mujoco.mjMAXVAL
             )
         return distance, geom, normal
 
