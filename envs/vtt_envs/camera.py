@@ -80,7 +80,7 @@ class Views:
         matrix = np.empty(9)
         mujoco.mju_quat2Mat(matrix, camera.quat)
         self._camera = camera.pos.copy(), matrix.reshape(3, 3), float(camera.fovy[0])
-        self._colour = model.geom_rgba[:, :3].copy()
+        self._colour, self._body_of_geom = model.geom_rgba[:, :3].copy(), model.geom_bodyid.copy()
         self._random = randomiser
         self.position = np.tile(camera.pos, (size, 1))
         self.rotation = np.tile(matrix.reshape(3, 3), (size, 1, 1))
@@ -108,8 +108,8 @@ class Views:
         if brightness is not None:
             self.brightness[ids] = brightness[ids]
         if colour is not None:
-            change = colour[ids, None, None] * self._random.pattern("camera_colour")[ids]
-            self.colour[ids] = np.clip(self._colour + change, 0, 1)
+            change = colour[ids, None, None] * self._random.pattern("camera_colour")[ids]  # (n, bodies, 3)
+            self.colour[ids] = np.clip(self._colour + change[:, self._body_of_geom], 0, 1)
 
 
 def _turn(vector: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -158,7 +158,7 @@ class BatchedEnv:
             leave_out=leave_out,
             patterns={
                 **variation_patterns(len(robot.fingers), self.horizon),
-                "camera_colour": (self.engine.model.ngeom, 3),
+                "camera_colour": (self.engine.model.nbody, 3),
             },
         )
 

@@ -147,7 +147,7 @@ class Randomisation:
     | `camera_view` | x vertical field of view | | 1 | .95 to 1.05 | .85 to 1.15 | |
     | `camera_light` | + turn of the light about x, y of the base | axis | rad | -.3 to .3 | -.8 to .8 | |
     | `camera_brightness` | x light | | 1 | .8 to 1.2 | .5 to 1.5 | 1, hard |
-    | `camera_colour` | + at most this on any colour of any geom | | 1 | 0 to .1 | 0 to .3 | |
+    | `camera_colour` | + at most this on any colour of any body | | 1 | 0 to .1 | 0 to .3 | |
     | `touch_light` | x brightness of the image | finger, colour | 1 | .92 to 1.08 | .8 to 1.25 | 2, train |
     | `touch_rest` | + at most this, offset and tilts, each colour | finger | grey level | 0 to 4 | 0 to 12 | 2, train |
     | `touch_wear` | x smooth pattern, at most 1 plus or minus this | finger | 1 | 0 to .1 | 0 to .3 | |

@@ -73,6 +73,9 @@ class TouchVariation:
         self._random = randomiser
         self._rest_image = rest_image
         self._rest = rest_image.to(torch.int16)
+        # Rounds halves up at every other number and down between, so that noise keeps the mean.
+        down = (torch.arange(rest_image.numel()) % 2).view(rest_image.shape)
+        self._half = (2 ** (_SHIFT - 1) - down).to(rest_image.device, torch.int16)
         self._shape: tuple[int, int] = (int(rest_image.shape[0]), int(rest_image.shape[1]))
         self._pitch = pixel_pitch
         device = rest_image.device
@@ -136,7 +139,7 @@ class TouchVariation:
                 images[marked] = self._add_dots(images[marked], ids[dotted], shear[dotted])
             if noise is not None:
                 self._add_noise(images, noise, ids, steps)
-            images = images.add_(2 ** (_SHIFT - 1)).bitwise_right_shift_(_SHIFT).clamp_(0, 255).to(torch.uint8)
+            images = images.add_(self._half).bitwise_right_shift_(_SHIFT).clamp_(0, 255).to(torch.uint8)
         images = self._delay(images, ids, steps)
         images = self._drop(images, ids, rows, steps)
         dead = self._random.value("touch_dead")
