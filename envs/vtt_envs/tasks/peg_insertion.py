@@ -19,7 +19,7 @@ from vtt.errors import ConfigError
 from vtt_envs.engine import Engine
 from vtt_envs.robots import FloatingGripper, Robot
 from vtt_envs.task import Camera, Task, rotate_back, uniform
-from vtt_envs.tasks.objects import STEEL, Peg, add_ring, keypoint_distance, place_in_grip
+from vtt_envs.tasks.objects import STEEL, Peg, add_ring, keypoint_distance, match_pads, place_in_grip
 
 __all__ = ["PegInsertion"]
 
@@ -128,6 +128,7 @@ class PegInsertion(Task):
             **STEEL,
         )
         self._peg.add_to(spec)
+        match_pads(spec, self.robot, self.payload)
 
     def bind(self, engine: Engine) -> None:
         """Look up addresses; see `Task`."""

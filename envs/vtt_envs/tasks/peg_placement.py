@@ -19,7 +19,7 @@ from vtt.errors import ConfigError
 from vtt_envs.engine import Engine
 from vtt_envs.robots import FloatingGripper, Robot
 from vtt_envs.task import Camera, Task, rotate_back, uniform
-from vtt_envs.tasks.objects import STEEL, Peg, keypoint_distance, place_in_grip
+from vtt_envs.tasks.objects import STEEL, Peg, keypoint_distance, match_pads, place_in_grip
 
 __all__ = ["PegPlacement"]
 
@@ -52,8 +52,8 @@ class PegPlacement(Task):
     | tool yaw; roll, pitch | ±1; ±.1 rad | the same |
     | error of the observed plate, each axis | ±`plate_noise` = ±5 mm | ±5 mm |
 
-    The plate is TacSL's, 100 x 100 x 25 mm. The peg is tilted about the middle of its held length. A script that presses
-    an upright gripper onto the observed mark succeeds in a sixth of the episodes, and always without the tilt.
+    The plate is TacSL's, 100 x 100 x 25 mm. The peg is tilted about the middle of its held length. A script that
+    presses an upright gripper onto the observed mark succeeds in a sixth of the episodes, and always without the tilt.
 
     Reward per step: `exp(-40 D) - 1` for the key-point distance D in [m] between peg and placed peg (four points on the
     peg's axis over .5 m, as TacSL's); never positive, so that success, which ends the episode, pays. Sparse: 1 on
@@ -129,6 +129,7 @@ class PegPlacement(Task):
             rgba=[0.2, 0.6, 0.3, 1],
         )
         self._peg.add_to(spec)
+        match_pads(spec, self.robot, self.payload)
 
     def bind(self, engine: Engine) -> None:
         """Look up addresses; see `Task`."""
