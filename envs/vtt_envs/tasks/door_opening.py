@@ -57,11 +57,11 @@ class DoorOpening(Task):
     """Grasp the handle of a cabinet door from above and swing the door open.
 
     The door turns about an upright hinge on the right finger's side. The handle, an upright bar or a knob, is grasped
-    by a gripper that points down, with a finger on either side, so that the pull acts along the gels: a loose grip slips,
-    and the line of contact wanders over the tactile image. The seventh action closes (1: `grip_force` of each finger)
-    or opens (-1). The handle is observed as it was seen when the episode began; where it then is between the pads, and
-    whither the door leads the hand, only touch and the picture tell. A script that believes what it saw and follows the
-    arc of a middling door opens two thirds of the doors with a knob.
+    by a gripper that points down, with a finger on either side, so that the pull acts along the gels: a loose grip
+    slips, and the line of contact wanders over the tactile image. The seventh action closes (1: `grip_force` of each
+    finger) or opens (-1). The handle is observed as it was seen when the episode began; where it then is between the
+    pads, and whither the door leads the hand, only touch and the picture tell. A script that believes what it saw and
+    follows the arc of a middling door opens two thirds of the doors with a knob.
 
     Episode: 150 steps of 50 ms (VTT: 200 of up to 417 ms). Success: the door's angle is above .58 rad (33 degrees),
     VTT's bound: it stands open by 14 to 18 cm at the handle. Success ends the episode.
