@@ -14,7 +14,6 @@ from vtt_envs.robots.arm import Arm
 
 __all__ = ["FrankaArm"]
 
-_BASE = (-0.55, 0.0, 0.0)  # m: where the arm stands
 # Modified Denavit-Hartenberg parameters (Craig): a [m], d [m], alpha [rad]; Franka Control Interface documentation,
 # "Robot and interface specifications", section "Denavit-Hartenberg parameters".
 _DH = (
@@ -63,7 +62,7 @@ _SHAPES = (
     ((0, -0.06, 0), (0, 0.06, 0), 0.065),
     ((0, 0, -0.2), (0, 0, -0.07), 0.06),
     ((0, 0, -0.06), (0, 0, 0.06), 0.06),
-    ((0, 0.04, -0.27), (0, 0.06, -0.07), 0.05),
+    ((0, 0.01, -0.33), (0, 0.06, -0.07), 0.05),
     ((0, 0, -0.06), (0.088, 0, 0.01), 0.05),
     ((0, 0, 0), (0, 0, 0.08), 0.045),
 )
@@ -80,6 +79,7 @@ class FrankaArm(Arm):
     them.
     """
 
+    base = (-0.55, 0.0, 0.0)  # m: where it stands
     joints = tuple(f"joint_{index}" for index in range(1, 8))
     home = (0.0, 0.321292, 0.0, -2.223925, 0.0, 2.545217, np.pi / 4)
 
@@ -87,7 +87,7 @@ class FrankaArm(Arm):
         """Add the arm; see `Arm`."""
         seen = {"contype": 0, "conaffinity": 0, "mass": 0, "type": mujoco.mjtGeom.mjGEOM_CAPSULE}
         grey, white = [0.35, 0.36, 0.38, 1], [0.9, 0.92, 0.93, 1]
-        body = spec.worldbody.add_body(name="link_0", pos=_BASE)
+        body = spec.worldbody.add_body(name="link_0", pos=self.base)
         body.add_geom(fromto=[-0.06, 0, 0.05, 0, 0, 0.06], size=[0.075, 0, 0], rgba=white, **seen)
         for joint, (a, d, alpha), limits, inertia, friction, shape in zip(
             self.joints, _DH, _LIMITS, _INERTIA, _FRICTION, _SHAPES, strict=True

@@ -176,7 +176,7 @@ def _error(pose: Pose, position: NDArray, rotation: NDArray) -> NDArray[np.float
     return np.concatenate([position - pose.position, turn], axis=1)
 
 
-def _least_squares(jacobian: NDArray, error: NDArray) -> NDArray[np.float64]:
+def _least_squares(jacobian: NDArray, error: NDArray) -> NDArray[np.floating]:
     """Joint steps (n, J) of damped least squares."""
     transposed = jacobian.transpose(0, 2, 1)
     damped = jacobian @ transposed + _DAMPING**2 * np.eye(6)
