@@ -85,6 +85,7 @@ _DIGIT_MOUNT = {"index": 0.0147, "middle": 0.0147, "ring": 0.0147, "thumb": 0.03
 _GEL_ALONG, _GEL_OFF = 0.0368, 0.01235
 _DIGIT_MASS = 0.0168  # kg
 _DIGIT_DEPTH = 0.018  # m, gel and housing
+_SMALL_DISTANCE, _SMALL_TURN = 1e-3, 0.5  # m and rad that weigh the same in the inverse kinematics: the place comes first
 
 
 def _digit_pad() -> GelPad:
@@ -240,9 +241,50 @@ class Hand(Robot):
         """Return the joint targets in [rad]. Shape (B, 16)."""
         return engine.ctrl[:, self._actuators]
 
+    def columns(self, finger: str) -> slice:
+        """Return which of the 16 joints are a finger's."""
+        first = 4 * self.fingers.index(finger)
+        return slice(first, first + 4)
+
     def chain(self, finger: str) -> Chain:
         """Return the joints of a finger, with the middle of its gel's face, in the finger's axes, as the tool."""
         return self._chains[finger]
+
+    def approach(
+        self, finger: str, angles: NDArray[np.float64], position: NDArray[np.float64], rotation: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Take one step of damped least squares that brings a pad to a place, turned as far as four joints allow.
+
+        Args:
+            finger: Whose pad.
+            angles: Its joint angles in [rad]. Shape (n, 4).
+            position: Where the middle of its gel's face shall be, in [m] in the base frame. Shape (n, 3).
+            rotation: Axes that the finger frame would best have, as columns. Shape (3, 3).
+
+        Returns:
+            Change of the joint angles, within their ranges. Shape (n, 4).
+        """
+        chain = self._chains[finger]
+        pose = chain.forward(angles)
+        turn = np.cross(pose.rotation, rotation[None], axis=1).sum(axis=2) / 2
+        scale = np.array([_SMALL_DISTANCE] * 3 + [_SMALL_TURN] * 3)
+        error = np.concatenate([position - pose.position, turn], axis=1) / scale
+        jacobian = pose.jacobian / scale[:, None]
+        step, free = np.zeros_like(angles), np.ones_like(angles)
+        for _ in range(3):  # joints that meet their limits stay there, and the others make up for it
+            rest = error - np.einsum("nij,nj->ni", jacobian, step * (1 - free))
+            move = jacobian * free[:, None]
+            square = np.einsum("nij,nik->njk", move, move) + np.eye(4)
+            wish = np.linalg.solve(square, np.einsum("nij,ni->nj", move, rest)[:, :, None])[:, :, 0]
+            there = angles + np.where(free > 0, wish, step)
+            step = np.clip(there, chain.lower, chain.upper) - angles
+            free = free * ((there >= chain.lower) & (there <= chain.upper))
+        return step
+
+    def press(self, finger: str, angles: NDArray[np.float64], force: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return how far targets must be from joint angles (n, 4) for a pad at rest to push with a force (3,) in [N]."""
+        jacobian = self._chains[finger].forward(angles).jacobian[:, :3]
+        return np.einsum("nij,i->nj", jacobian, force) / self.stiffness
 
     def proprioception(self, engine: Engine) -> NDArray[np.float64]:
         """Return joint positions, velocities and targets. Shape (B, 48)."""

@@ -1,0 +1,287 @@
+"""InHandRotation: fingertips turn an object about the vertical, with a DIGIT on each of them.
+
+Legend: B environments, n environments being reset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from vtt.errors import ConfigError, missing
+from vtt_envs.engine import Engine
+from vtt_envs.robots import add_free_body
+from vtt_envs.robots.hand import LINKS, Hand
+from vtt_envs.task import Camera, Task, uniform
+
+__all__ = ["InHandRotation"]
+
+
+class _Shape(NamedTuple):
+    """Length [m] along the vertical (0: as long as wide); rim over half width; turn between faces [rad]; lead [m]."""
+
+    length: float
+    rim: float
+    faces: float
+    lead: float
+
+
+_SHAPES = {
+    "cylinder": _Shape(0.05, 1.0, 0.0, 0.002),
+    "sphere": _Shape(0.0, 1.0, 0.0, 0.005),
+    "hexagon": _Shape(0.05, 2 / np.sqrt(3), np.pi / 3, 0.008),
+}
+_DIAMETER = (0.012, 0.016)  # m
+_MASS = (0.01, 0.05)  # kg
+_OFFSET = (0.005, 0.006)  # m
+_FLOOR = 4  # collision bit of the floor, see `BatchedEnv`
+_GRASP = np.array([-0.0135, -0.059, 0.201])  # m, base frame: where thumb and index finger meet face to face best
+_DROP = 0.03  # m
+_TILT = 0.5  # rad
+_CAMERA = Camera((0.13, -0.2, 0.34), (-0.01, -0.04, 0.19))
+
+_GRIP = 1.0  # N
+_INDENTATION = 4e-4  # m, about where the grip comes to rest
+_ITERATIONS = 30  # of the inverse kinematics
+# Side of the object (along x) on which a finger stands, joint angles in [rad] to start from, axes it would best have.
+_PINCH = {
+    "index": (1, (0.11, 1.48, 0.37, -0.2), np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])),
+    "thumb": (-1, (1.31, 0.04, 0.35, 0.05), np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])),
+}
+
+
+@dataclass
+class InHandRotation(Task):
+    """Turn a small object by 90 degrees about the vertical between the fingertips, without dropping it.
+
+    The palm faces up. Thumb and index finger hold a battery-sized object by their gels, high above the palm; nothing else
+    carries it. To turn it they roll it: the index finger goes one way, the thumb the other, and the contact wanders over
+    both gels, which the DIGITs see. It begins near one edge of either gel, because 90 degrees take up to 13 of its 18 mm.
+    Middle and ring finger begin half open; what they do is up to the policy.
+
+    Hora (Qi et al., CoRL 2022, arXiv 2210.04887), RotateIt (Qi et al., CoRL 2023, arXiv 2309.09979) and NeuralFeels
+    (Suresh et al., Science Robotics 2024, arXiv 2312.13469) turn objects of 5 to 8 cm with the same hand, for as long as
+    they can, by regrasping with a learned gait; touch comes with RotateIt, and its DIGITs are NeuralFeels' as well. Here
+    the objects are small enough for a quarter turn in one grasp, so that a script does it. Larger objects need a gait.
+
+    Episode: 100 steps of 50 ms. Success: the object has been turned by `goal_angle` about the vertical, its axis has
+    tilted by less than 29 degrees, it is within 15 mm of the height of the grasp, and at least two gels touch it. Success
+    ends the episode, and so does a drop: the object 30 mm below the grasp. Backward turns count up to 225 degrees.
+
+    | drawn at reset | range | Hora |
+    |---|---|---|
+    | width: diameter, or across the flats | 12 to 16 mm | 56 to 69 mm, a cylinder as high as wide |
+    | mass | 10 to 50 g | 10 to 250 g |
+    | friction of the gels | `friction` = .8 to 1.5 | .3 to 3, of hand and object |
+    | heading of the object | any; hexagon: a face within .1 rad of the gels | any of a cache of grasps |
+    | contact off the middle of both gels | 5 to 6 mm | from the cache |
+    | height of the object in the grasp | ±2 mm | from the cache |
+
+    Length: 50 mm (cylinder, hexagon). An AA battery has 14.5 x 50.5 mm and 23 g.
+
+    Reward per step: `clip(turned / goal_angle, 0, 1) - 1` in [-1, 0], so that ending early is never a loss; a drop: -1 for
+    each step of a whole episode; sparse: 1 on success, else 0. Hora: `clip(spin, -.5, .5)` in rad/s with penalties on the
+    object's speed, posture, torque and work.
+
+    Args:
+        shape: `"cylinder"`, `"sphere"` or `"hexagon"` (a hexagonal prism).
+        goal_angle: Angle to turn, counterclockwise from above, in [rad], from .2 to pi/2.
+        friction: Range of the gels' friction coefficient; the lower, the harder.
+        reward_kind: `"dense"` or `"sparse"`.
+
+    Raises:
+        MissingError: If there is no such shape.
+        ConfigError: If an argument is out of range.
+    """
+
+    shape: str = "cylinder"
+    goal_angle: float = np.pi / 2
+    friction: tuple[float, float] = (0.8, 1.5)
+    reward_kind: str = "dense"
+    horizon: int = 100
+    physics_dt: float = 0.002
+    substeps: int = 25
+    robot: Hand = field(default_factory=Hand)
+    camera: Camera = _CAMERA
+
+    robots: ClassVar = {"hand": Hand}
+    goal_names = ("goal_angle",)
+    privileged_names = (
+        *(f"object_from_grasp_{a}" for a in "xyz"),
+        *(f"object_axis_{a}" for a in "xyz"),
+        *(f"object_velocity_{a}" for a in "xyz"),
+        *(f"object_angular_velocity_{a}" for a in "xyz"),
+        "angle_turned",
+        "object_width",
+        "object_mass",
+        "gel_friction",
+        *(f"grip_{finger}" for finger in Hand.fingers),
+    )
+    objects = ("object",)
+    surroundings = ("palm",)
+    payload = 0.0
+
+    def __post_init__(self) -> None:
+        if self.shape not in _SHAPES:
+            raise missing("shape of InHandRotation", self.shape, _SHAPES)
+        if not 0.2 <= self.goal_angle <= np.pi / 2:
+            raise ConfigError(f"goal_angle must be in [0.2, pi/2] rad, got {self.goal_angle}.")
+        low, high = self.friction
+        if not 0.2 <= low <= high <= 3:
+            raise ConfigError(f"friction must be two rising numbers in [0.2, 3], got {self.friction}.")
+        if self.reward_kind not in ("dense", "sparse"):
+            raise ConfigError(f"reward_kind must be dense or sparse, got '{self.reward_kind}'.")
+
+    def build(self, spec: mujoco.MjSpec) -> None:
+        """Add the object, at its largest."""
+        half, length = _DIAMETER[1] / 2, _SHAPES[self.shape].length
+        kind, size = {
+            "cylinder": (mujoco.mjtGeom.mjGEOM_CYLINDER, [half, length / 2, 0]),
+            "sphere": (mujoco.mjtGeom.mjGEOM_SPHERE, [half, 0, 0]),
+            # Bars between opposite faces fill the hexagon exactly; unlike a mesh's, their size can be drawn.
+            "hexagon": (mujoco.mjtGeom.mjGEOM_BOX, [half, half / np.sqrt(3), length / 2]),
+        }[self.shape]
+        body = add_free_body(spec, "object")
+        body.explicitinertial, body.mass, body.inertia = True, 1.0, [1.0, 1.0, 1.0]  # drawn at reset
+        for turn in np.arange(3 if self.shape == "hexagon" else 1) * np.pi / 3:
+            body.add_geom(
+                type=kind,
+                size=size,
+                quat=[np.cos(turn / 2), 0, 0, np.sin(turn / 2)],
+                contype=1 | _FLOOR,
+                conaffinity=1 | _FLOOR | LINKS,
+                rgba=[0.85, 0.65, 0.3, 1],
+            )
+        if length:  # a stroke on its upper end shows how it turns
+            body.add_geom(
+                type=mujoco.mjtGeom.mjGEOM_BOX,
+                size=[_DIAMETER[0] / 2, 0.0015, 0.0005],
+                pos=[0, 0, length / 2],
+                contype=0,
+                conaffinity=0,
+                rgba=[0.15, 0.2, 0.5, 1],
+            )
+
+    def bind(self, engine: Engine) -> None:
+        """Look up addresses; see `Task`."""
+        joint, body = engine.model.joint("object"), engine.model.body("object")
+        self._object, self._speed = joint.qposadr[0], joint.dofadr[0]
+        self._geoms = slice(body.geomadr[0], body.geomadr[0] + (3 if self.shape == "hexagon" else 1))
+        self._pads = [engine.model.geom(f"pad_{finger}").id for finger in self.robot.fingers]
+        self._largest = engine.model.geom_size[self._geoms].copy()
+        self._geom_size = engine.expand("geom_size")[:, self._geoms]
+        self._mass = engine.expand("body_mass")[:, body.id]
+        self._inertia = engine.expand("body_inertia")[:, body.id]
+        self._friction = engine.expand("geom_friction")
+        self._width, self._offset = np.zeros((2, engine.num_envs))
+        self._start = np.zeros((engine.num_envs, 4))
+
+    def reset(self, engine: Engine, ids: NDArray[np.intp], generators: Sequence[np.random.Generator]) -> None:
+        """Draw new episodes; see the class for the ranges."""
+        width, mass = uniform(generators, *_DIAMETER), uniform(generators, *_MASS)
+        friction, offset = uniform(generators, *self.friction), uniform(generators, *_OFFSET)
+        heading, off_face = uniform(generators, -np.pi, np.pi), uniform(generators, -0.1, 0.1)
+        height = uniform(generators, -0.002, 0.002)
+
+        shape, zero = _SHAPES[self.shape], np.zeros(len(ids))
+        if shape.faces:
+            heading = np.round(heading / shape.faces) * shape.faces + off_face
+        size = np.tile(self._largest, (len(ids), 1, 1))
+        size[:, :, :2] *= (width / _DIAMETER[1])[:, None, None]
+        # A prism is inert as a cylinder of its mean radius, nearly.
+        square = (shape.rim + 1) ** 2 / 4 * width**2 / 4
+        upright = mass * square * (0.5 if shape.length else 0.4)
+        level = mass * (square / 4 + shape.length**2 / 12) if shape.length else upright
+        self._width[ids], self._offset[ids] = width, offset
+        self._geom_size[ids] = size
+        self._mass[ids] = mass
+        self._inertia[ids] = np.column_stack([level, level, upright])
+        self._friction[ids[:, None], self._pads, 0] = friction[:, None]
+        engine.set_const(ids)
+
+        place = np.column_stack([zero, zero, height]) + _GRASP
+        quat_wxyz = np.column_stack([np.cos(heading / 2), zero, zero, np.sin(heading / 2)])
+        self._start[ids] = quat_wxyz
+        engine.qpos[ids, self._object : self._object + 7] = np.concatenate([place, quat_wxyz], axis=1)
+        positions, targets = np.tile(self.robot.home, (2, len(ids), 1))
+        for finger, (side, angles, axes) in _PINCH.items():
+            columns = self.robot.columns(finger)
+            pad = _GRASP + side * np.column_stack([width / 2 - _INDENTATION, -offset, zero])
+            joints = np.tile(angles, (len(ids), 1))
+            for _ in range(_ITERATIONS):
+                joints += self.robot.approach(finger, joints, pad, axes)
+            positions[:, columns] = joints
+            targets[:, columns] = joints + self.robot.press(finger, joints, np.array([-side * _GRIP, 0, 0]))
+        self.robot.set_joints(engine, ids, positions, targets)
+
+    def turned(self, engine: Engine) -> NDArray[np.float64]:
+        """Angle about the vertical since the reset, counterclockwise from above, in [-5 pi/4, 3 pi/4]. Shape (B,)."""
+        (w, _, _, z), (start_w, _, _, start_z) = engine.body_quat("object").T, self._start.T
+        # Half of the part about the vertical of the rotation since the reset (swing-twist decomposition).
+        half = np.arctan2(z * start_w - w * start_z, w * start_w + z * start_z)
+        return (2 * half + 1.25 * np.pi) % (2 * np.pi) - 1.25 * np.pi
+
+    def _from_grasp(self, engine: Engine) -> NDArray[np.float64]:
+        """Position of the object from where it should be held, in [m]. Shape (B, 3)."""
+        return engine.body_position("object") - _GRASP
+
+    def _grip(self, engine: Engine) -> NDArray[np.float64]:
+        """Force of each pad on the object in [N]. Shape (B, 4)."""
+        forces = [engine.sensor(f"contact_{finger}")[:, 1:4] for finger in self.robot.fingers]
+        return np.linalg.norm(forces, axis=2).T
+
+    def goal(self, engine: Engine) -> NDArray[np.float32]:
+        """The angle to turn in all, in [rad]; how much is left must be felt. Shape (B, 1)."""
+        return np.full((engine.num_envs, 1), self.goal_angle, dtype=np.float32)
+
+    def privileged(self, engine: Engine) -> NDArray[np.float32]:
+        """State and properties of the object and the force of each pad, in SI units. Shape (B, 20)."""
+        parts = [
+            self._from_grasp(engine),
+            engine.body_rotation("object")[:, :, 2],
+            engine.qvel[:, self._speed : self._speed + 6],
+            np.column_stack([self.turned(engine), self._width, self._mass, self._friction[:, self._pads[0], 0]]),
+            self._grip(engine),
+        ]
+        return np.concatenate(parts, axis=1).astype(np.float32)
+
+    def success(self, engine: Engine) -> NDArray[np.bool_]:
+        """Whether the object has been turned far enough and is still held upright. Shape (B,)."""
+        held = (self._grip(engine) > 0).sum(axis=1) >= 2
+        level = np.abs(self._from_grasp(engine)[:, 2]) < _DROP / 2
+        upright = engine.body_rotation("object")[:, 2, 2] > np.cos(_TILT)
+        return held & level & upright & (self.turned(engine) >= self.goal_angle)
+
+    def failed(self, engine: Engine) -> NDArray[np.bool_]:
+        """Whether the object has been dropped. Shape (B,)."""
+        return self._from_grasp(engine)[:, 2] < -_DROP
+
+    def reward(self, engine: Engine, success: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Dense: share of the turn, less 1, and a whole episode's -1 for a drop; sparse: success. Shape (B,)."""
+        if self.reward_kind == "sparse":
+            return success.astype(np.float64)
+        share = np.clip(self.turned(engine) / self.goal_angle, 0, 1)
+        return np.where(self.failed(engine), -float(self.horizon), share - 1)
+
+    def expert(self, engine: Engine) -> NDArray[np.float32]:
+        """Roll the object between index finger and thumb: both lead the contact by a little, and press. Shape (B, 16)."""
+        robot, item = self.robot, self._from_grasp(engine)
+        angles, targets = robot.proprioception(engine)[:, :16], robot.targets(engine)
+        # The pads move as the object's sides do; memory is the angle turned.
+        rim = _SHAPES[self.shape].rim * self._width / 2
+        way = np.clip(rim * self.turned(engine), -0.005, 0.02) - self._offset + _SHAPES[self.shape].lead
+        rise = np.clip(-0.5 * item[:, 2], -0.002, 0.002)
+        action = np.zeros((engine.num_envs, robot.action_size))
+        for finger, (side, _, axes) in _PINCH.items():
+            columns = robot.columns(finger)
+            pad = _GRASP + np.column_stack([side * (self._width / 2 - _INDENTATION), side * way, rise])
+            joints = angles[:, columns]
+            move = robot.approach(finger, joints, pad, axes)
+            move += robot.press(finger, joints, np.array([-side * _GRIP, 0, 0]))
+            action[:, columns] = (joints + move - targets[:, columns]) / robot.joint_step
+        return np.clip(action, -1, 1).astype(np.float32)
