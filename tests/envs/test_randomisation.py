@@ -50,7 +50,7 @@ _KNOBS = {
     "actuator_gain": (Uniform(1.2, 1.2), None),
     "action_latency": (Integers(2, 2), None),
     "gel_stiffness": (Uniform(0.6, 0.6), None),
-    "gel_damping": (Uniform(2.0, 2.0), None),
+    "gel_damping": (Uniform(0.5, 0.5), None),
     "pad_shift": (Uniform(0.001, 0.001), _TOUCH),
     "pad_depth": (Uniform(1e-4, 1e-4), _TOUCH),
     "camera_shift": (Uniform(0.02, 0.02), {"camera_front"}),
@@ -148,6 +148,33 @@ def test_what_a_task_draws_itself_is_scaled_once_at_every_reset() -> None:
         np.testing.assert_allclose(scaled_mass, 2 * mass, rtol=1e-6)
         np.testing.assert_allclose(scaled_friction, 0.5 * friction, rtol=1e-6)
     np.testing.assert_array_equal(env.engine.expand("body_mass")[:, 1], plain.engine.expand("body_mass")[:, 1])
+
+
+def test_a_heavier_peg_weighs_more_in_the_same_gel(nominal) -> None:
+    plain, _ = nominal
+    env = _make(Randomisation(mass=Uniform(1.8, 1.8)))
+    for each in (plain, env):
+        each.reset([3, 4])
+    for _ in range(3):  # comes to rest
+        for each in (plain, env):
+            each.step(np.zeros((2, 6)))
+
+    light, heavy = plain.observation["wrench"], env.observation["wrench"]
+    weight = 0.8 * plain.engine.model.body("peg").mass[0] * 9.81
+    np.testing.assert_allclose(
+        np.linalg.norm((heavy - light)[:, :3], axis=1), weight, rtol=0.2
+    )  # the tool sinks a little
+    depths = [each.engine.sensor("gel_left")[:, : 48 * 64].max(axis=1) for each in (plain, env)]
+    np.testing.assert_allclose(depths[1], depths[0], rtol=0.05)
+
+
+def test_the_hardest_physics_keeps_the_peg_in_the_grip() -> None:
+    env = _make("hard", 64, observation="tactile")
+    env.reset(range(64))  # type: ignore[arg-type]
+
+    assert env.contact()[:, :2].all()
+    depth = env.engine.sensor("gel_left")[:, : 48 * 64].max(axis=1)
+    assert ((depth > 3e-4) & (depth < 3.2e-3)).all()  # nominal: .9 mm
 
 
 def test_a_block_slides_farther_with_less_friction() -> None:
