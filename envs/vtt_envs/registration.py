@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TASKS", "make_sb3", "register_all"]
 
-TASKS = ("PegInsertion", "PegPlacement", "Push", "Picking", "DoorOpening")
+TASKS = ("PegInsertion", "PegPlacement", "BoltOnNut", "Push", "Picking", "DoorOpening")
 
 
 def _make_task(name: str, kwargs: dict[str, Any], *, batched: bool) -> tuple[Task, dict[str, Any]]:
