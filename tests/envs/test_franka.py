@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import mujoco
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vtt.errors import ConfigError
 from vtt_envs.core import BatchedEnv
+from vtt_envs.engine import Engine
 from vtt_envs.robots.base import Robot
 from vtt_envs.robots.franka import FrankaArm
 from vtt_envs.robots.kinematics import Chain, null_projection, rotation_vector
@@ -23,6 +24,21 @@ _TASKS: dict[str, Callable[[], Task]] = {
     "PegInsertion": lambda: PegInsertion(robot=FrankaArm()),
     "Push": lambda: Push(robot=FrankaArm(grip_force=-15.0)),
 }
+
+
+class _Blocked(Push):
+    """The tool is pinned to where its episode begins."""
+
+    def build(self, spec: mujoco.MjSpec) -> None:
+        super().build(spec)
+        spec.worldbody.add_body(name="pin", mocap=True).add_site(name="pin")
+        pin = spec.add_equality(type=mujoco.mjtEq.mjEQ_CONNECT, solref=[0.004, 1])
+        pin.objtype, pin.name1, pin.name2 = mujoco.mjtObj.mjOBJ_SITE, "pin", "tool"
+
+    def reset(self, engine: Engine, ids: NDArray[np.intp], generators: Sequence[np.random.Generator]) -> None:
+        super().reset(engine, ids, generators)
+        engine.forward(ids=ids)
+        engine.mocap_pos[ids, 1] = engine.body_position("tool")[ids]
 
 
 def _make(task: Task, num_envs: int, observation: str = "oracle") -> BatchedEnv:
@@ -169,6 +185,38 @@ def test_joint_torques_equal_the_transposed_jacobian_times_the_wrench_of_the_spr
         mujoco.mj_forward(engine.model, data)
         torque = (data.qfrc_actuator - data.qfrc_gravcomp)[robot._arm_dofs]
         np.testing.assert_allclose(torque, pose.jacobian[row].T @ wrench[row], rtol=1e-6, atol=1e-4)
+
+
+def test_a_blocked_tool_pushes_with_stiffness_times_step() -> None:
+    env = _make(_Blocked(robot=FrankaArm(grip_force=-15.0)), 3)
+    env.reset([4, 5, 6])
+    action = np.zeros((3, 6))
+    action[[0, 1, 2], [0, 1, 2]] = 0.5, -0.7, 0.3
+    robot, engine = env.task.robot, env.engine
+    assert isinstance(robot, FrankaArm)
+
+    for _ in range(20):
+        env.step(action)
+
+    pushed = -engine.sensor("wrist_force")  # of the block on the tool; gravity is along z
+    weight = engine.body_rotation("tool").transpose(0, 2, 1) @ [0, 0, -robot.mass * _GRAVITY]
+    expected = -action[:, :3] * robot.translation_step * robot.stiffness[0]
+    np.testing.assert_allclose(pushed - weight, expected, atol=0.05)  # N
+
+
+def test_the_wrist_camera_looks_at_the_fingertips_from_the_front_of_the_hand(arm) -> None:
+    _, model, _ = arm
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    camera, tool = data.site("camera_wrist"), data.site("tool")
+    axes = camera.xmat.reshape(3, 3)
+    np.testing.assert_allclose(np.linalg.det(axes), 1)
+
+    tip = axes.T @ (tool.xpos - camera.xpos)
+
+    np.testing.assert_allclose(tool.xmat.reshape(3, 3).T @ (camera.xpos - tool.xpos), [0.06, 0, -0.11], atol=1e-12)
+    assert abs(np.arctan2(tip[1], -tip[2])) < 0.1  # rad off the middle of the picture
+    np.testing.assert_allclose(axes[:, 0], tool.xmat.reshape(3, 3)[:, 1], atol=1e-12)
 
 
 def test_the_posture_pulls_without_the_tool(arm) -> None:
