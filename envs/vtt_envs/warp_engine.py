@@ -323,7 +323,9 @@ def _import(device: str) -> tuple[Any, Any]:
             f"backend='mjwarp' needs mujoco-warp ({error}). Install it with pip install 'vtt-stack[mjwarp]'."
         ) from error
     try:
-        warp.get_device(device)
+        found = warp.get_device(device)
     except (ValueError, RuntimeError) as error:
         raise DependencyError(f"backend='mjwarp' found no device '{device}' ({error}). Pass device='cpu'.") from error
+    if found.is_cuda and not torch.cuda.is_available():
+        raise DependencyError(f"device='{device}' needs a torch built for CUDA, got {torch.__version__}. Install one.")
     return warp, mjwarp

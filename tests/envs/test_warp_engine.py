@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 
+import gymnasium as gym
 import mujoco
 import numpy as np
 import pytest
 import torch
+from gymnasium.utils.env_checker import check_env
 from numpy.typing import NDArray
 
 from vtt.errors import ConfigError, DependencyError
@@ -250,6 +252,24 @@ def test_rays_hit_what_mujocos_hit(own: bool, pairs: dict[str, Pair]) -> None:
     assert same.mean() > 0.995  # a ray along an edge may go either way
     np.testing.assert_allclose(distance[same], expected_distance[same], atol=1e-5)
     np.testing.assert_allclose(normal[same], expected_normal[same], atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*A Box observation space (minimum|maximum) value is -?infinity")
+@pytest.mark.parametrize("task", _TASKS)
+def test_gymnasium_accepts_the_environment(task: str, device: str) -> None:
+    env = gym.make(
+        f"vtt_envs:vtt/{task}-v0",
+        backend="mjwarp",
+        device=device,
+        observation="all",
+        renderer="rays",
+        render_mode="rgb_array",
+    )
+
+    check_env(env.unwrapped)
+
+    env.close()
 
 
 @pytest.mark.slow
