@@ -527,8 +527,8 @@ def _proprioception_sigma(robot: Robot, control_dt: float) -> NDArray[np.float64
 class _Physics:
     """Writes factors into the fields that a batch keeps per simulation, relative to what the task drew.
 
-    `Engine.set_const` does not follow: MuJoCo's contacts soften with the inverse weights that it derives from masses,
-    so a lighter object would also sit in a softer gel.
+    MuJoCo's contacts soften with the inverse weights that it derives from masses, so a lighter object would also sit in
+    a softer gel: they stay those of the task's mass.
     """
 
     def __init__(self, engine: Engine, task: Task, ranges: Mapping[str, Range]) -> None:
@@ -551,6 +551,7 @@ class _Physics:
             "gel_stiffness": [("jnt_stiffness", (np.array(gel_joints),)), ("geom_solref", (pads, 0))],
             "gel_damping": [("dof_damping", (gel_dofs,)), ("geom_solref", (pads, 1))],
         }
+        self._engine = engine
         self._targets = {name: entries for name, entries in targets.items() if name in ranges}
         self._windows: NDArray[np.intp] | None = None
         self._sign = np.array([-1.0 if finger in task.robot.mirrored else 1.0 for finger in fingers])
@@ -559,6 +560,7 @@ class _Physics:
             self._windows = np.array([model.geom(f"gel_{f}").id for f in fingers])
             names.add("geom_pos")
         self._fields = {name: engine.expand(name) for name in sorted(names)}
+        self._softness = [engine.expand(name) for name in ("body_invweight0", "dof_invweight0") if "mass" in ranges]
         self._nominal = {name: field.copy() for name, field in self._fields.items()}
 
     def restore(self, ids: NDArray[np.intp]) -> None:
@@ -583,3 +585,8 @@ class _Physics:
             if "pad_depth" in values:
                 place[:, self._windows, 1] -= self._sign * values["pad_depth"][ids]
             self._fields["geom_pos"][ids] = place
+        if "mass" in values:
+            kept = [field[ids] for field in self._softness]
+            self._engine.set_const(ids)
+            for field, before in zip(self._softness, kept, strict=True):
+                field[ids] = before

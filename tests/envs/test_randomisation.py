@@ -23,6 +23,7 @@ _FIELDS = (
     "actuator_biasprm",
     "actuator_gainprm",
     "body_inertia",
+    "body_invweight0",
     "body_mass",
     "dof_damping",
     "geom_friction",
