@@ -141,7 +141,7 @@ def test_the_handle_is_observed_as_it_was_at_first() -> None:
 
 @pytest.mark.parametrize("handle", _HANDLES)
 def test_a_loose_grip_slips_off(handle: str) -> None:
-    env = _make(8, handle=handle, hinge_friction=1.5, horizon=80)
+    env = _make(8, handle=handle, horizon=80)
     env.reset(range(8))
     _stiffen(env)
 
