@@ -23,6 +23,7 @@ __all__ = ["TouchVariation", "variation_patterns"]
 # Pictures are computed in integers: exact, so equal at any batch size, and twice as fast as in float32.
 _SHIFT = 5  # 16-bit numbers hold grey levels in 32nds
 _MAX_GAIN = 2.0  # a larger change from rest would leave 16 bits
+_PORTION = 16  # environments whose maps are drawn at once, to stay in the caches
 _NOISE_FRAMES = 32  # each may begin at any of its rows
 _NOISE_LEVELS, _NOISE_STEP = 4, 8  # noise of 1 in quarters, its standard deviation in eighths of a grey level: 32nds
 _WAVES = tuple((i, j) for i in range(3) for j in range(3) if i + j)  # half periods of the wear along rows, columns
@@ -98,24 +99,25 @@ class TouchVariation:
         """Prepare new episodes, whose values have been drawn."""
         if self._maps is None:
             return
-        gain = self._gain_map(ids)  # (n, F, H, W, 3)
+        for part in np.split(ids, range(_PORTION, len(ids), _PORTION)):
+            index = torch.from_numpy(part).to(self._rest.device)
+            for target, values in zip(self._maps, self._draw_maps(part), strict=True):
+                target[index] = torch.from_numpy(np.rint(values * 2**_SHIFT).astype(np.int16)).to(target.device)
+
+    def _draw_maps(self, ids: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Response and rest image of some sensors. Shapes (n, F, H, W, 3)."""
+        gain = self._gain_map(ids)
         rest = gain * self._rest.cpu().numpy()
         value = self._random.value("touch_rest")
         if value is not None:
-            rows, columns = (np.linspace(-1, 1, side) for side in self._shape)
-            offset, tilt_rows, tilt_columns = np.moveaxis(self._random.pattern("touch_rest")[ids], 2, 0)  # (n, F, 3)
-            rest += value[ids][..., None, None, None] * (
-                offset[..., None, None, :]
-                + tilt_rows[..., None, None, :] * rows[:, None, None]
-                + tilt_columns[..., None, None, :] * columns[:, None]
-            )
+            rows, columns = (np.linspace(-1, 1, side, dtype=np.float32) for side in self._shape)
+            planes = value[ids][..., None, None] * self._random.pattern("touch_rest")[ids]  # (n, F, 3, 3)
+            offset, down, right = np.moveaxis(planes.astype(np.float32), 2, 0)[..., None, None, :]
+            rest += offset + down * rows[:, None, None] + right * columns[:, None]
         response = self._random.value("touch_gain")
         if response is not None:
-            gain = gain * response[ids][..., None, None, None]
-        index = torch.from_numpy(ids)
-        unit = 2**_SHIFT
-        for target, values in zip(self._maps, (gain.clip(0, _MAX_GAIN), rest.clip(0, 255)), strict=True):
-            target[index] = torch.from_numpy(np.rint(values * unit).astype(np.int16)).to(target.device)
+            gain *= response[ids][..., None, None, None]
+        return gain.clip(0, _MAX_GAIN), rest.clip(0, 255)
 
     def __call__(
         self, images: Tensor, ids: NDArray[np.intp], steps: NDArray[np.integer], *, shear: NDArray[np.float64]
@@ -156,22 +158,22 @@ class TouchVariation:
         response, rest = (values if everyone else values[rows] for values in self._maps)
         return out.sub_(self._rest).mul_(response).add_(rest)
 
-    def _gain_map(self, ids: NDArray[np.intp]) -> NDArray[np.float64]:
+    def _gain_map(self, ids: NDArray[np.intp]) -> NDArray[np.float32]:
         """Light, wear and scratches as a factor on the picture. Shape (n, F, H, W, 3)."""
         light, wear, scratches = (self._random.value(f"touch_{name}") for name in ("light", "wear", "scratches"))
         fingers = self._maps[0].shape[1]  # type: ignore[index]
-        gain = np.ones((len(ids), fingers, *self._shape))
+        gain = np.ones((len(ids), fingers, *self._shape), dtype=np.float32)
         if wear is not None:
             rows, columns = ((np.arange(side) + 0.5) / side * np.pi for side in self._shape)
             pattern = np.zeros_like(gain)
             for k, (i, j) in enumerate(_WAVES):
-                wave = np.cos(i * rows)[:, None] * np.cos(j * columns)
-                pattern += self._random.pattern("touch_wear")[ids, :, k, None, None] * wave
+                wave = (np.cos(i * rows)[:, None] * np.cos(j * columns)).astype(np.float32)
+                pattern += self._random.pattern("touch_wear")[ids, :, k, None, None].astype(np.float32) * wave
             gain *= 1 + wear[ids][..., None, None] * np.clip(pattern / 2, -1, 1)
         if scratches is not None:
             gain *= 1 + self._scratches(scratches[ids], self._random.pattern("touch_scratches")[ids])
-        whole = gain[..., None].repeat(3, axis=-1)
-        return whole if light is None else whole * light[ids][:, :, None, None, :]
+        light = np.ones((1, 1, 3)) if light is None else light[ids]
+        return gain[..., None] * light[:, :, None, None, :].astype(np.float32)
 
     def _scratches(self, count: NDArray, pattern: NDArray) -> NDArray[np.float64]:
         """Sum of the lines' contrasts. Shapes (n, F), (n, F, 8, 5) to (n, F, H, W)."""

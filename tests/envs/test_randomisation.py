@@ -357,6 +357,13 @@ def test_the_documented_ranges_are_those_of_the_levels() -> None:
                 assert numbers == [chosen.low, chosen.high]
 
 
+def test_the_page_has_the_table_of_the_docstring() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "randomisation.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^ *(\| `\w+` \|.*\|)$", Randomisation.__doc__ or "", flags=re.MULTILINE)
+
+    assert not [row for row in rows if row not in page]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
