@@ -178,6 +178,17 @@ def test_the_hardest_physics_keeps_the_peg_in_the_grip() -> None:
     assert ((depth > 3e-4) & (depth < 3.2e-3)).all()  # nominal: .9 mm
 
 
+def test_every_task_takes_the_hardest_level(task: str, make_vector) -> None:
+    env = make_vector(task, 3, observation="all", randomisation="hard")
+    _, info = env.reset(seed=5)
+
+    for _ in range(8):
+        observation, reward, *_, info = env.step(info["expert_action"])
+        assert all(np.isfinite(values).all() for values in observation.values())
+        assert np.isfinite(reward).all()
+    assert len(info["randomisation"]["mass"]) == 3
+
+
 def test_a_block_slides_farther_with_less_friction() -> None:
     ways = []
     for factor in (1.0, 0.3):
