@@ -55,8 +55,9 @@ class Arm(Robot):
     with K = diag(k, k, k, kr, kr, kr) of `stiffness` and D = `relaxation` K, at any orientation. (Springs along a
     rotation vector would not do: their torque is off by half the angle from home.) The force at a blocked tool is at
     most `stiffness[0] * translation_step`. Unlike the floating gripper an arm has inertia, some 2 to 6 kg and .07 to
-    .4 kg m^2 at the tool: it takes several control steps to reach the speed of a command and to come to rest, and links
-    that swing along move a turning tool by up to some 30 mm per rad. It is stiffer for that.
+    .4 kg m^2 at the tool, and is stiffer for that. It takes several control steps to reach the speed of a command and
+    to come to rest, goes about two thirds of the way that is commanded, and links that swing along move a turning tool
+    by up to 50 mm per rad and turn a moving one by up to 1 rad per m: who acts must look.
 
     A redundant arm keeps its posture by torques that the tool does not feel: those of joint springs towards `home`, of
     stiffness `posture_stiffness`, and off the joint limits, projected once per control step. At rest they have no
@@ -89,7 +90,7 @@ class Arm(Robot):
     translation_step: float = 0.005
     rotation_step: float = 0.08
     stiffness: tuple[float, float] = (3000.0, 100.0)
-    relaxation: float = 0.03
+    relaxation: float = 0.04
     posture_stiffness: float = 5.0
     grip_force: float = 10.0
     gripper_action: bool = False

@@ -27,8 +27,7 @@ _DH = (
 )
 _FLANGE = 0.107  # m along z of link 7, same table
 _HAND_TURN = -np.pi / 4  # rad about the flange's axis: how the Franka hand is mounted (franka_description)
-# Angles [rad], speed [rad/s] and torque [N m]; same documentation, "Limits for Panda". Speed is not enforced by the
-# physics: commands stay far below it.
+# Angles [rad], speed [rad/s] and torque [N m]; same documentation, "Limits for Panda". Speeds stand here for reference.
 _LIMITS = (
     (-2.8973, 2.8973, 2.1750, 87.0),
     (-1.7628, 1.7628, 2.1750, 87.0),
@@ -75,7 +74,7 @@ class FrankaArm(Arm):
     Kinematics and limits are the manufacturer's, inertias and friction those identified by Gaz et al. (2019); sources
     stand at each number. It stands at x = -.55 m on the table. Home is an elbow-up posture, the tool 100 mm above the
     origin. It reaches any yaw, tilted by up to .1 rad, within 130 mm of the origin in x and y and 120 mm of the table.
-    Experts keep below the arm's joint speeds, but the physics does not enforce them: full actions on all axes exceed
+    Experts keep below the arm's joint speeds; the physics does not enforce them, and full actions on all axes reach
     them.
     """
 
