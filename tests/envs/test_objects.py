@@ -79,6 +79,20 @@ def test_a_flat_peg_meets_the_whole_gel_and_a_round_one_a_strip() -> None:
     assert touched["round"] < touched["hexagonal"]
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gels_sink_alike_on_light_and_heavy_pegs(shape: str) -> None:
+    sinks = []
+    for diameter in DIAMETERS:
+        env = BatchedEnv(PegInsertion(shape=shape, diameter=diameter), num_envs=1, observation="oracle", num_threads=1)
+        env.reset([0])
+        env.step(np.zeros((1, 6)))
+        model, data = env.engine.model, env.engine.batch.get_data(0)
+        pad = model.geom("pad_left").id
+        sinks.append(np.mean([c.dist for c in data.contact if pad in (c.geom1, c.geom2)]))
+
+    np.testing.assert_allclose(sinks, sinks[-1], rtol=0.05)
+
+
 def test_the_wall_of_a_square_socket_is_observed_in_the_tool_frame() -> None:
     env = BatchedEnv(PegInsertion(shape="square"), num_envs=4, observation="all", num_threads=1, renderer="rays")
     observation = env.reset(range(4))

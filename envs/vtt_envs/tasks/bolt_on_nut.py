@@ -41,10 +41,13 @@ class BoltOnNut(Task):
 
     Episode: 100 steps of 50 ms (TacSL: 256 of 17 ms, then 2 s of a script). Success: the bolt is upright within 3
     degrees in the nut's axis and as deep as its thread gets when it is turned by `turn` = 1 rad after it has caught; it
-    cannot be there without turning. It then stands in the nut when it is let go and does not follow a pull of 5 N, after
-    2 rad not one of 10 N (tested). TacSL sets the bolt down, and a script turns it by 1 rad, lets go and lifts; success
-    is a bolt within 9.6 mm of the nut's middle and 15 degrees of upright, so that its thread need not have caught.
-    Success ends the episode.
+    cannot be there without turning. It then stands in the nut when it is let go and holds against a pull of 2 N, twice
+    the weight of M16, and after 2 rad against 10 N (tested). Success ends the episode. TacSL sets the bolt down, and a
+    script turns it by 1 rad, lets go and lifts; success is a bolt within 9.6 mm of the nut's middle and 15 degrees of
+    upright, whose thread need not have caught.
+
+    A script that lowers and turns an upright gripper at the observed nut succeeds in a tenth of the episodes, in two
+    fifths without the tilt, and in all if it also knows the nut.
 
     | drawn at reset | range | TacSL |
     |---|---|---|
