@@ -153,9 +153,13 @@ class WarpEngine(Engine):
             return self._sensordata[:, self._readings[name]]
         return self.sensor_tensor(name).cpu().numpy()
 
-    def sensor_tensor(self, name: str) -> torch.Tensor:
-        """Return the readings of one sensor where they are: a float32 view on the device. Shape (B, S)."""
-        return self._view("sensordata")[:, self._columns[name]]
+    def sensor_tensor(self, name: str, ids: NDArray[np.intp] | None = None, *, size: int | None = None) -> torch.Tensor:
+        """Return the readings of one sensor, or the first `size` of them, as float32 on the device. Shape (n, S).
+
+        Without `ids` it is a view of the physics' own memory.
+        """
+        readings = self._view("sensordata")[:, self._columns[name]][:, :size]
+        return readings if ids is None else readings[self._index(ids)]
 
     def expand(self, name: str) -> NDArray:
         """Give a field of the model a value per simulation, to be written to; after that, call `set_const`. (B, ...).

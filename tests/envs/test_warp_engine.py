@@ -228,6 +228,8 @@ def test_touch_stays_on_the_device(pairs: dict[str, Pair], device: str) -> None:
     assert touch.device.type == device
     assert touch.data_ptr() == engine.sensor_tensor("gel_left").data_ptr()  # no copy
     np.testing.assert_array_equal(touch.cpu().numpy(), engine.sensor("gel_left"))
+    some = engine.sensor_tensor("gel_left", np.array([4, 1]), size=48 * 64)
+    np.testing.assert_array_equal(some.cpu().numpy(), engine.sensor("gel_left")[[4, 1], : 48 * 64])
 
 
 @pytest.mark.slow
