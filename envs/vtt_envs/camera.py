@@ -20,22 +20,34 @@ from numpy.typing import NDArray
 from vtt.errors import ConfigError, DependencyError
 from vtt_envs.engine import Engine
 from vtt_envs.randomisation import Randomiser
-from vtt_envs.task import Camera
+from vtt_envs.task import Camera, rotate
 
-__all__ = ["CAMERA", "GlRenderer", "RayRenderer", "Renderer", "RendererKind", "Views", "add_camera", "make_renderer"]
+__all__ = [
+    "CAMERA",
+    "WRIST_CAMERA",
+    "GlRenderer",
+    "RayRenderer",
+    "Renderer",
+    "RendererKind",
+    "Views",
+    "add_camera",
+    "add_wrist_camera",
+    "make_renderer",
+]
 
-CAMERA = "camera_front"
+CAMERA, WRIST_CAMERA = "camera_front", "camera_wrist"
 RendererKind = Literal["gl", "rays", "auto"]
 
+_WRIST_VIEW = 75.0  # deg, TacSL
 _LIGHT = np.array([0.3, -0.4, 0.87])  # unit direction to the light
 _SKY = np.array([0.75, 0.8, 0.88])
 _VISIBLE_GROUPS = np.array([1, 1, 1, 1, 0, 0], dtype=np.uint8)  # group 4 holds sensing grids and collision twins
 
 
 class Renderer(Protocol):
-    """Draws what the front camera of some simulations sees."""
+    """Draws what a camera of some simulations sees."""
 
-    def render(self, engine: Engine, ids: NDArray[np.intp]) -> NDArray[np.uint8]:
+    def render(self, engine: Engine, ids: NDArray[np.intp], *, camera: str = CAMERA) -> NDArray[np.uint8]:
         """Return images. Shape (n, H, W, 3)."""
         ...
 
@@ -62,13 +74,29 @@ def add_camera(spec: mujoco.MjSpec, camera: Camera) -> None:
     spec.visual.quality.offsamples = 0
 
 
+def add_wrist_camera(spec: mujoco.MjSpec) -> None:
+    """Add the camera on the tool: where the robot has a site `camera_wrist`, else where TacSL has it.
+
+    TacSL: on the Franka hand at (45, 0, 40) mm, 63 mm above the fingertips, seen upright from +x, 30 degrees towards
+    -x from the direction of the fingers, with a view of 75 degrees.
+    """
+    tool, site = spec.body("tool"), spec.site(WRIST_CAMERA)
+    if site is not None:
+        tool.add_camera(name=WRIST_CAMERA, pos=site.pos, quat=site.quat, fovy=_WRIST_VIEW)
+        return
+    up, back = np.array([np.cos(np.pi / 6), 0, 0.5]), np.array([0.5, 0, -np.cos(np.pi / 6)])
+    quat_wxyz = np.empty(4)
+    mujoco.mju_mat2Quat(quat_wxyz, np.stack([np.cross(up, back), up, back], axis=1).ravel())
+    tool.add_camera(name=WRIST_CAMERA, pos=[0.045, 0, -0.0634], quat=quat_wxyz, fovy=_WRIST_VIEW)
+
+
 class Views:
     """Cameras, lights and colours that differ between environments.
 
     Attributes:
-        position: Of the camera in the world, in [m]. Shape (B, 3).
-        rotation: Its axes in the world, as columns: right, up, backwards. Shape (B, 3, 3).
-        field_of_view: Vertical, in [deg]. Shape (B,).
+        position: Of each camera on its body, in [m], by name. Shapes (B, 3).
+        rotation: Its axes there, as columns: right, up, backwards. Shapes (B, 3, 3).
+        field_of_view: Vertical, in [deg]. Shapes (B,).
         light: Unit direction to the light. Shape (B, 3).
         brightness: Factor on the light. Shape (B,).
         colour: Of each geom, in [0, 1]. Shape (B, G, 3).
@@ -76,15 +104,17 @@ class Views:
 
     def __init__(self, engine: Engine, randomiser: Randomiser | None = None) -> None:
         model, size = engine.model, engine.num_envs
-        camera = model.camera(CAMERA)
-        matrix = np.empty(9)
-        mujoco.mju_quat2Mat(matrix, camera.quat)
-        self._camera = camera.pos.copy(), matrix.reshape(3, 3), float(camera.fovy[0])
+        self._nominal: dict[str, tuple[NDArray, NDArray, float]] = {}
+        present = {model.camera(index).name for index in range(model.ncam)}
+        for name in (name for name in (CAMERA, WRIST_CAMERA) if name in present):
+            camera, matrix = model.camera(name), np.empty(9)
+            mujoco.mju_quat2Mat(matrix, camera.quat)
+            self._nominal[name] = camera.pos.copy(), matrix.reshape(3, 3), float(camera.fovy[0])
         self._colour, self._body_of_geom = model.geom_rgba[:, :3].copy(), model.geom_bodyid.copy()
         self._random = randomiser
-        self.position = np.tile(camera.pos, (size, 1))
-        self.rotation = np.tile(matrix.reshape(3, 3), (size, 1, 1))
-        self.field_of_view = np.full(size, float(camera.fovy[0]))
+        self.position = {name: np.tile(place, (size, 1)) for name, (place, _, _) in self._nominal.items()}
+        self.rotation = {name: np.tile(axes, (size, 1, 1)) for name, (_, axes, _) in self._nominal.items()}
+        self.field_of_view = {name: np.full(size, angle) for name, (_, _, angle) in self._nominal.items()}
         self.light = np.tile(_LIGHT, (size, 1))
         self.brightness = np.ones(size)
         self.colour = np.tile(self._colour, (size, 1, 1))
@@ -93,16 +123,16 @@ class Views:
         """Prepare new episodes, whose values have been drawn."""
         if self._random is None:
             return
-        position, rotation, field_of_view = self._camera
         shift, turn, view, light, brightness, colour = (
             self._random.value(f"camera_{name}") for name in ("shift", "turn", "view", "light", "brightness", "colour")
         )
-        if shift is not None:
-            self.position[ids] = position + shift[ids] @ rotation.T
-        if turn is not None:
-            self.rotation[ids] = np.stack([rotation @ _turn(vector) for vector in turn[ids]])
-        if view is not None:
-            self.field_of_view[ids] = field_of_view * view[ids]
+        for index, (name, (position, rotation, field_of_view)) in enumerate(self._nominal.items()):
+            if shift is not None:
+                self.position[name][ids] = position + shift[ids, index] @ rotation.T
+            if turn is not None:
+                self.rotation[name][ids] = np.stack([rotation @ _turn(vector) for vector in turn[ids, index]])
+            if view is not None:
+                self.field_of_view[name][ids] = field_of_view * view[ids, index]
         if light is not None:
             self.light[ids] = np.stack([_turn(np.array([*vector, 0.0])) @ _LIGHT for vector in light[ids]])
         if brightness is not None:
@@ -171,26 +201,26 @@ class GlRenderer:
         self._renderer = mujoco.Renderer(self._model, height=size, width=size)
         self._data = mujoco.MjData(self._model)
 
-    def render(self, engine: Engine, ids: NDArray[np.intp]) -> NDArray[np.uint8]:
+    def render(self, engine: Engine, ids: NDArray[np.intp], *, camera: str = CAMERA) -> NDArray[np.uint8]:
         """Return images. Shape (n, H, W, 3)."""
         images = []
         for index in ids:
             if self._views is not None:
-                self._look(engine.model, self._views, int(index))
+                self._look(engine.model, self._views, int(index), camera)
             self._data.qpos[:] = engine.qpos[index]
             self._data.mocap_pos[:] = engine.mocap_pos[index]
             mujoco.mj_kinematics(self._model, self._data)
             mujoco.mj_camlight(self._model, self._data)
-            self._renderer.update_scene(self._data, camera=CAMERA)
+            self._renderer.update_scene(self._data, camera=camera)
             images.append(self._renderer.render().copy())
         return np.stack(images)
 
-    def _look(self, nominal: mujoco.MjModel, views: Views, index: int) -> None:
+    def _look(self, nominal: mujoco.MjModel, views: Views, index: int, name: str) -> None:
         """Give the drawn model the camera, light and colours of one environment."""
-        model, camera = self._model, self._model.camera(CAMERA)
-        camera.pos[:] = views.position[index]
-        mujoco.mju_mat2Quat(camera.quat, views.rotation[index].ravel())
-        camera.fovy[:] = views.field_of_view[index]
+        model, camera = self._model, self._model.camera(name)
+        camera.pos[:] = views.position[name][index]
+        mujoco.mju_mat2Quat(camera.quat, views.rotation[name][index].ravel())
+        camera.fovy[:] = views.field_of_view[name][index]
         model.geom_rgba[:, :3] = views.colour[index]
         model.light_dir[0] = -views.light[index]
         model.light_diffuse[:] = nominal.light_diffuse * views.brightness[index]
@@ -206,33 +236,40 @@ class RayRenderer:
     """Casts one ray per pixel and shades by the surface normal."""
 
     def __init__(self, engine: Engine, *, size: int, views: Views | None = None) -> None:
-        self._views = views
+        self._random = views is not None
+        self._views = views or Views(engine)
         self._size = size
-        self._common = self._aim(Views(engine), np.zeros(1, dtype=np.intp))  # what all see without `views`
+        # What all see alike from a fixed camera, unless it is randomised.
+        self._common = self._aim(engine, np.zeros(1, dtype=np.intp), CAMERA)
         self._floor = np.append(engine.model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE, False)
 
-    def _aim(self, views: Views, ids: NDArray[np.intp]) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    def _aim(self, engine: Engine, ids: NDArray[np.intp], camera: str) -> tuple[NDArray, NDArray, NDArray, NDArray]:
         """Origins (n, 1, 3) and directions (n, R, 3) of rays, directions to the light (n, 3), colours (n, G + 1, 3)."""
         grid = (np.arange(self._size) + 0.5) / self._size * 2 - 1
-        half = np.tan(np.deg2rad(views.field_of_view[ids]) / 2)[:, None] * grid  # (n, size)
+        views, body = self._views, engine.model.body(int(engine.model.camera(camera).bodyid[0])).name
+        position, rotation = views.position[camera][ids], views.rotation[camera][ids]
+        if body != "world":
+            position = engine.body_position(body)[ids] + rotate(engine.body_rotation(body)[ids], position)
+            rotation = np.einsum("bij,bjk->bik", engine.body_rotation(body)[ids], rotation)
+        half = np.tan(np.deg2rad(views.field_of_view[camera][ids]) / 2)[:, None] * grid  # (n, size)
         shape = (len(ids), self._size, self._size)
         x, y = np.broadcast_to(half[:, None], shape), np.broadcast_to(-half[..., None], shape)
         rays = np.stack([x, y, np.full(shape, -1.0)], axis=-1).reshape(len(ids), -1, 3)
         rays = rays / np.linalg.norm(rays, axis=-1, keepdims=True)
         sky = np.broadcast_to(_SKY, (len(ids), 1, 3))  # the last row answers geom id -1, a miss
         return (
-            views.position[ids, None],
-            np.stack([each @ turn.T for each, turn in zip(rays, views.rotation[ids], strict=True)]),
+            position[:, None],
+            np.stack([each @ turn.T for each, turn in zip(rays, rotation, strict=True)]),
             views.light[ids],
             np.concatenate([views.colour[ids], sky], axis=1),
         )
 
-    def render(self, engine: Engine, ids: NDArray[np.intp]) -> NDArray[np.uint8]:
+    def render(self, engine: Engine, ids: NDArray[np.intp], *, camera: str = CAMERA) -> NDArray[np.uint8]:
         """Return images. Shape (n, H, W, 3)."""
-        views = self._views
-        origin, rays, light, colours = self._common if views is None else self._aim(views, ids)
-        brightness = 1.0 if views is None else views.brightness[ids, None]
-        if views is None:
+        common = camera == CAMERA and not self._random
+        origin, rays, light, colours = self._common if common else self._aim(engine, ids, camera)
+        brightness = self._views.brightness[ids, None]
+        if common:
             distance, geom, normal = engine.ray(origin[0, 0], rays[0], ids=ids, geomgroup=_VISIBLE_GROUPS)
             colour, facing = colours[0][geom], normal @ light[0]
         else:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from vtt.errors import ConfigError, ShapeError, StateError
 from vtt.streams import StreamSpec
-from vtt_envs.camera import RendererKind, Views, add_camera, make_renderer
+from vtt_envs.camera import CAMERA, WRIST_CAMERA, RendererKind, Views, add_camera, add_wrist_camera, make_renderer
 from vtt_envs.engine import Backend, make_engine
-from vtt_envs.observations import CAMERAS, FORCE, PAD, keys_of
+from vtt_envs.observations import FORCE, PAD, keys_of
 from vtt_envs.randomisation import Randomisation, Randomiser, get_level
 from vtt_envs.task import Task, rotate_back
 from vtt_envs.touch import Touch
@@ -63,7 +63,7 @@ class BatchedEnv:
     | `tactile_<finger>` | uint8 (rows, columns, 3) | tactile image; Mini: (48, 64, 3), a fifth of its 240x320 |
     | `force_<finger>` | float32 (rows/4, columns/4, 3) | normal, shear along columns, along rows; N per cell |
     | `wrench` | float32 (6,) | force [N] and torque [N m] of the surroundings on the tool, without weight |
-    | `camera_front` | uint8 (64, 64, 3) | fixed camera |
+    | `camera_front` | uint8 (64, 64, 3) | fixed camera; with `cameras` also `camera_wrist`, on the tool |
     | `privileged` | float32 (m,) | state of the objects |
 
     The fingers of a gripper are `left` and `right`; its proprioception is (14,): position [m] and quaternion wxyz of
@@ -77,6 +77,7 @@ class BatchedEnv:
         device: Torch device of the touch simulation and, with `"mjwarp"`, of the physics.
         backend: What computes the physics: `"mujoco"`, or `"mjwarp"` (docs/backends.md).
         renderer: How camera images are made; see `vtt_envs.camera`.
+        cameras: Which cameras the words with a camera observe: `"front"` and `"wrist"`, on the tool.
         calibration: Optics of the pads' sensors; None is the calibration shipped for the robot's sensor.
         randomisation: What differs between episodes: a level's name or ranges; see `vtt_envs.randomisation`.
 
@@ -96,11 +97,15 @@ class BatchedEnv:
         device: str = "cpu",
         backend: Backend = "mujoco",
         renderer: RendererKind = "gl",
+        cameras: Sequence[str] = ("front",),
         calibration: Calibration | None = None,
         randomisation: str | Randomisation = "none",
     ) -> None:
         robot = task.robot
-        self.keys = keys_of(observation, robot.fingers)
+        if not cameras or len(set(cameras)) < len(cameras) or set(cameras) - {"front", "wrist"}:
+            raise ConfigError(f"cameras must be some of front and wrist, once each, got {tuple(cameras)}.")
+        self.keys = keys_of(observation, robot.fingers, cameras)
+        self._cameras = tuple(key for key in self.keys if key in (CAMERA, WRIST_CAMERA))
         self._pads = tuple(f"{PAD}{finger}" for finger in robot.fingers)
         self._forces = tuple(f"{FORCE}{finger}" for finger in robot.fingers)
         if num_envs < 1:
@@ -111,13 +116,14 @@ class BatchedEnv:
         self.horizon = task.horizon
         robot.touch = any(key in self.keys for key in (*self._pads, *self._forces))
         spec = self._build(task)
+        if WRIST_CAMERA in self._cameras:
+            add_wrist_camera(spec)
         self.engine = make_engine(backend, spec.compile(), num_envs=num_envs, num_threads=num_threads, device=device)
         robot.bind(self.engine.model)
         task.bind(self.engine)
         self.sensor = get_spec(robot.sensor)
         self.calibration = calibration or get_calibration(self.sensor.name)
-        sees = any(key in self.keys for key in CAMERAS)
-        self._randomiser = self._make_randomiser(get_level(randomisation), sees=sees)
+        self._randomiser = self._make_randomiser(get_level(randomisation))
         self._touch: Touch | None = None
         if robot.touch:
             self._touch = Touch(
@@ -131,7 +137,7 @@ class BatchedEnv:
         self._renderer: Renderer | None = None
         self._renderer_kind: RendererKind = renderer
         self._views: Views | None = None
-        if sees:
+        if self._cameras:
             if self._randomiser is not None and self._randomiser.uses("camera_"):
                 self._views = Views(self.engine, self._randomiser)
             self._renderer = make_renderer(renderer, self.engine, size=64, views=self._views)
@@ -144,10 +150,10 @@ class BatchedEnv:
         }
         self.observation_space = spaces.Dict({key: _space(s) for key, s in self.stream_specs().items()})
 
-    def _make_randomiser(self, randomisation: Randomisation, *, sees: bool) -> Randomiser | None:
+    def _make_randomiser(self, randomisation: Randomisation) -> Randomiser | None:
         """Prepare what is to be drawn, of what is observed; nothing at level none."""
-        robot = self.task.robot
-        leave_out = [*([] if robot.touch else ["touch_", "pad_"]), *([] if sees else ["camera_"])]
+        robot, model = self.task.robot, self.engine.model
+        leave_out = [*([] if robot.touch else ["touch_", "pad_"]), *([] if self._cameras else ["camera_"])]
         if not any(not name.startswith(tuple(leave_out)) for name in randomisation.ranges()):
             return None
         return Randomiser(
@@ -155,10 +161,11 @@ class BatchedEnv:
             self.engine,
             self.task,
             control_dt=self.control_dt,
+            cameras=["front", "wrist"] if WRIST_CAMERA in self._cameras else ["front"],
             leave_out=leave_out,
             patterns={
                 **variation_patterns(len(robot.fingers), self.horizon),
-                "camera_colour": (self.engine.model.nbody, 3),
+                "camera_colour": (model.nbody, 3),
             },
         )
 
@@ -210,7 +217,7 @@ class BatchedEnv:
             "goal": StreamSpec(
                 "vector", (len(self.task.goal_names),), "float32", "m, 1", rate, names=self.task.goal_names
             ),
-            **{key: StreamSpec("image", (64, 64, 3), "uint8", "1", rate) for key in CAMERAS},
+            **{key: StreamSpec("image", (64, 64, 3), "uint8", "1", rate) for key in self._cameras},
             **{
                 key: StreamSpec("tactile_image", (*pad.taxels, 3), "uint8", "1", rate, name, digest)
                 for key in self._pads
@@ -367,8 +374,9 @@ class BatchedEnv:
         if self._touch is not None and self._forces[0] in out:
             for key, finger in zip(self._forces, self.task.robot.fingers, strict=True):
                 out[key][ids] = self._touch.force(finger, ids)
-        if self._renderer is not None and CAMERAS[0] in out:
-            out[CAMERAS[0]][ids] = self._renderer.render(engine, ids)
+        if self._renderer is not None:
+            for camera in self._cameras:
+                out[camera][ids] = self._renderer.render(engine, ids, camera=camera)
         if self._randomiser is not None:
             self._randomiser.disturb(out, ids, self.steps[ids])
 

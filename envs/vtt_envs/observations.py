@@ -8,7 +8,7 @@ from vtt.errors import missing
 
 __all__ = ["CAMERAS", "FORCE", "PAD", "WORDS", "keys_of"]
 
-CAMERAS = ("camera_front",)
+CAMERAS = ("camera_front",)  # one key for each camera that is asked for stands in their place
 # One key for each finger: prefix and its name.
 PAD = "tactile_"
 FORCE = "force_"
@@ -24,8 +24,10 @@ WORDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def keys_of(word: str, fingers: Sequence[str] = ("left", "right")) -> tuple[str, ...]:
-    """Return the observation keys that a word stands for, for a robot with touch on `fingers`.
+def keys_of(
+    word: str, fingers: Sequence[str] = ("left", "right"), cameras: Sequence[str] = ("front",)
+) -> tuple[str, ...]:
+    """Return the observation keys that a word stands for, for a robot with touch on `fingers` and these cameras.
 
     Raises:
         MissingError: If there is no such word.
@@ -39,5 +41,11 @@ def keys_of(word: str, fingers: Sequence[str] = ("left", "right")) -> tuple[str,
     return tuple(
         full
         for key in WORDS[word]
-        for full in ([f"{key}{finger}" for finger in fingers] if key in (PAD, FORCE) else [key])
+        for full in (
+            [f"{key}{finger}" for finger in fingers]
+            if key in (PAD, FORCE)
+            else [f"camera_{camera}" for camera in cameras]
+            if key in CAMERAS
+            else [key]
+        )
     )

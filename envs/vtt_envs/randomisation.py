@@ -142,9 +142,9 @@ class Randomisation:
     | `gel_damping` | x damping of gels, normal and shear | | 1 | .8 to 1.2 | .4 to 1.25 | |
     | `pad_shift` | + place of the sensed window | finger, axis | m | -.0005 to .0005 | -.0015 to .0015 | |
     | `pad_depth` | + distance at which touch precedes contact | finger | m | -.00005 to .00005 | -.0001 to .0001 | |
-    | `camera_shift` | + place of the camera along its axes | axis | m | -.01 to .01 | -.03 to .03 | |
-    | `camera_turn` | + rotation vector in its axes | axis | rad | -.03 to .03 | -.08 to .08 | |
-    | `camera_view` | x vertical field of view | | 1 | .95 to 1.05 | .85 to 1.15 | |
+    | `camera_shift` | + place of the camera along its axes | camera, axis | m | -.01 to .01 | -.03 to .03 | |
+    | `camera_turn` | + rotation vector in its axes | camera, axis | rad | -.03 to .03 | -.08 to .08 | |
+    | `camera_view` | x vertical field of view | camera | 1 | .95 to 1.05 | .85 to 1.15 | |
     | `camera_light` | + turn of the light about x, y of the base | axis | rad | -.3 to .3 | -.8 to .8 | |
     | `camera_brightness` | x light | | 1 | .8 to 1.2 | .5 to 1.5 | 1, hard |
     | `camera_colour` | + at most this on any colour of any body | | 1 | 0 to .1 | 0 to .3 | |
@@ -167,8 +167,9 @@ class Randomisation:
     sqrt(2) / step times as much, as differences of two readings have. Torques have .05 m times the noise of forces.
     The noise of the goal comes atop the error that a task draws for the episode; each component has it in its unit.
     Noise of images has the sensor's spectrum and correlation of colours (`vtt_sensors.noise`); its deviation is
-    rounded to 1/8 grey level, gains of images to 1/32. `friction`, `mass` scale what a task has drawn. Controllers and
-    the compensated wrench go on believing in the nominal mass. Factors of physics are log-uniform, but for the gain.
+    rounded to 1/8 grey level, gains of images to 1/32. The wrist camera shifts by a quarter of the range. `friction`
+    and `mass` scale what a task has drawn. Controllers and the compensated wrench go on believing in the nominal mass.
+    Factors of physics are log-uniform, but for the gain.
 
     Sources: 1 TacSL (arXiv 2408.06506 and its code): friction x .8 to 1.2; controller 400 to 800 N/m; gel 150 to 350 of
     350 N/m; colour jitter of .5. 2 tactile-mnist 0.13, measured on GelSight Minis, deviations: gain of a colour
@@ -251,6 +252,7 @@ class _Knob(NamedTuple):
     bounds: tuple[float, float]
     parts: tuple[str, ...] = ("",)
     per_finger: bool = False
+    per_camera: bool = False
     kinds: tuple[type, ...] = (Uniform, LogUniform)
 
 
@@ -269,9 +271,9 @@ _KNOBS = {
     "gel_damping": _Knob(1.0, (0.1, 1.25)),
     "pad_shift": _SIZE((-0.005, 0.005), ("across", "along"), per_finger=True),
     "pad_depth": _SIZE((-0.0005, 0.0005), per_finger=True),
-    "camera_shift": _SIZE((-0.1, 0.1), ("x", "y", "z")),
-    "camera_turn": _SIZE((-0.5, 0.5), ("x", "y", "z")),
-    "camera_view": _Knob(1.0, (0.5, 2.0)),
+    "camera_shift": _SIZE((-0.1, 0.1), ("x", "y", "z"), per_camera=True),
+    "camera_turn": _SIZE((-0.5, 0.5), ("x", "y", "z"), per_camera=True),
+    "camera_view": _Knob(1.0, (0.5, 2.0), per_camera=True),
     "camera_light": _SIZE((-1.5, 1.5), ("x", "y")),
     "camera_brightness": _Knob(1.0, (0.1, 3.0)),
     "camera_colour": _SIZE((0, 1)),
@@ -380,6 +382,7 @@ class Randomiser:
         engine: The simulations, with the task bound to them.
         task: What is simulated.
         control_dt: Time between two actions, in [s].
+        cameras: Names of the cameras.
         leave_out: Beginnings of the names of knobs to leave out: what is not observed needs no randomisation.
         patterns: Shapes of further numbers, uniform in [-1, 1), that a knob needs for an episode, by its name.
     """
@@ -391,10 +394,11 @@ class Randomiser:
         task: Task,
         *,
         control_dt: float,
+        cameras: Sequence[str] = (),
         leave_out: Iterable[str] = (),
         patterns: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
-        self._fingers = task.robot.fingers
+        self._fingers, self._cameras = task.robot.fingers, tuple(cameras)
         self._factor = 1.0
         left_out = tuple(leave_out)
         self._ranges = {
@@ -432,7 +436,7 @@ class Randomiser:
         self._factor = factor
 
     def value(self, name: str) -> NDArray[np.float64] | None:
-        """Return the drawn values of a knob, or None if it is off. Shape (B, [F], [parts])."""
+        """Return the drawn values of a knob, or None if it is off. Shape (B, [F or cameras], [parts])."""
         return self._values.get(name)
 
     def uses(self, prefix: str) -> bool:
@@ -448,13 +452,13 @@ class Randomiser:
         return self._patterns[name]
 
     def drawn(self) -> dict[str, NDArray[np.float64]]:
-        """Return the drawn values by knob, finger and part. Shapes (B,)."""
+        """Return the drawn values by knob, finger or camera, and part. Shapes (B,)."""
         flat = {}
         for name, values in self._values.items():
             parts = [f"_{part}" if part else "" for part in _KNOBS[name].parts]
-            fingers = [f"_{finger}" for finger in self._fingers] if _KNOBS[name].per_finger else [""]
+            owners = [f"_{owner}" for owner in self._owners(name)] or [""]
             columns = values.reshape(len(values), -1).T.copy()
-            names = [f"{name}{finger}{part}" for finger in fingers for part in parts]
+            names = [f"{name}{owner}{part}" for owner in owners for part in parts]
             flat |= dict(zip(names, columns, strict=True))
         return flat
 
@@ -470,6 +474,8 @@ class Randomiser:
             for index, seed in zip(ids, seeds, strict=True):
                 generator = np.random.default_rng([seed, key])
                 values[index] = scaled.draw(generator, values[index].size).reshape(values.shape[1:])
+                if name == "camera_shift":
+                    values[index, 1:] *= _WRIST_SHIFT
                 if name in self._normal:
                     generator.standard_normal(out=self._normal[name][index])
                 if name in self._patterns:
@@ -505,12 +511,17 @@ class Randomiser:
                 observation[key][columns] = np.where(size[ids, None] > 0, noisy, quat_wxyz)
 
     def _shape(self, name: str) -> tuple[int, ...]:
-        knob = _KNOBS[name]
-        return ((len(self._fingers),) if knob.per_finger else ()) + ((len(knob.parts),) if knob.parts != ("",) else ())
+        owners, parts = self._owners(name), _KNOBS[name].parts
+        return ((len(owners),) if owners else ()) + ((len(parts),) if parts != ("",) else ())
+
+    def _owners(self, name: str) -> tuple[str, ...]:
+        """What a knob draws separate values for: fingers, cameras or nothing."""
+        return self._fingers if _KNOBS[name].per_finger else self._cameras if _KNOBS[name].per_camera else ()
 
 
 # Torque noise of a wrist sensor in [m] times its force noise: ranges of an ATI Mini40, 40 N and 2 N m.
 _WRENCH_SIGMA = np.array([1.0] * 3 + [0.05] * 3)
+_WRIST_SHIFT = 0.25  # the wrist camera stands four times as near to what it sees
 _ANGLE = 5.0  # rad/m: an encoder's error of 1 mm at a lever of .2 m
 
 
