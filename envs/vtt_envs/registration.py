@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
 __all__ = ["TASKS", "make_sb3", "register_all"]
 
-TASKS = ("PegInsertion", "PegPlacement", "BoltOnNut", "Push", "Picking", "DoorOpening")
+TASKS = (
+    "PegInsertion",
+    "PegPlacement",
+    "BoltOnNut",
+    "Push",
+    "Picking",
+    "DoorOpening",
+    "InHandPivot",
+    "SurfaceFollowing",
+)
 
 
 def _make_task(name: str, kwargs: dict[str, Any], *, batched: bool) -> tuple[Task, dict[str, Any]]:

@@ -6,12 +6,26 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
 
 from vtt_envs import TASKS
+from vtt_envs.core import BatchedEnv
 
 MakeVector = Callable[..., VectorEnv]
+
+
+@pytest.fixture
+def resting() -> Callable[[BatchedEnv], NDArray[np.float32]]:
+    """Give the action that keeps things as they are, for every environment. Shape (B, A)."""
+
+    def action(core: BatchedEnv) -> NDArray[np.float32]:
+        rest = core.task.rest_action or (0.0,) * core.task.robot.action_size
+        return np.tile(np.float32(rest), (core.num_envs, 1))
+
+    return action
 
 
 @pytest.fixture(params=TASKS)

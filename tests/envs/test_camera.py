@@ -47,7 +47,7 @@ def test_rays_see_object_and_gripper(task: str, make_vector) -> None:
 
     assert images.shape == (2, 64, 64, 3)
     assert (_coloured(images).mean(axis=(1, 2)) > 0.005).all()
-    assert ((images.max(axis=-1) < 70).mean(axis=(1, 2)) > 0.01).all()  # the fingers are dark
+    assert ((images.max(axis=-1) < 70).mean(axis=(1, 2)) > 0.005).all()  # the fingers are dark
     assert (images[0] != images[1]).any()
 
 

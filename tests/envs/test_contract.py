@@ -25,7 +25,7 @@ from vtt_envs.observations import PAD, WORDS, keys_of
 # Physical quantities have no finite bounds worth stating, and force grids are not images.
 _ADVICE = (
     "ignore:.*A Box observation space (minimum|maximum) value is -?infinity",
-    "ignore:.*observation.* force_(left|right) is an image",
+    "ignore:.*observation.* force_\\w+ is an image",
     "ignore:The minimal resolution for an image",
 )
 _PAGE = Path(__file__).parents[2] / "docs" / "environments.md"
@@ -61,7 +61,7 @@ def test_a_word_gives_exactly_its_keys_with_the_shapes_of_space_and_specs(task: 
     observation, _ = env.reset(seed=0)
     specs = env.stream_specs()
 
-    assert tuple(observation) == tuple(specs) == keys_of(word)
+    assert tuple(observation) == tuple(specs) == keys_of(word, env.core.task.robot.fingers)
     assert observation in env.observation_space
     for key, spec in specs.items():
         space = env.single_observation_space[key]
@@ -132,11 +132,11 @@ def test_the_vector_environment_has_the_contract_of_the_project(task: str, make_
         assert reward.shape == terminated.shape == truncated.shape == (3,)
 
 
-def test_the_horizon_truncates(task: str, make_vector) -> None:
+def test_the_horizon_truncates(task: str, make_vector, resting) -> None:
     env = make_vector(task, horizon=3)
     env.reset(seed=0)
 
-    ends = [env.step(np.zeros(env.action_space.shape))[2:4] for _ in range(3)]
+    ends = [env.step(resting(env.core))[2:4] for _ in range(3)]
 
     assert [bool(truncated[0]) for _, truncated in ends] == [False, False, True]
     assert not any(terminated[0] for terminated, _ in ends)

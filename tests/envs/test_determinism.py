@@ -108,19 +108,19 @@ def test_a_reset_mask_restarts_only_what_it_names(task: str, make_vector) -> Non
     np.testing.assert_array_equal(restarted["privileged"][1], fresh["privileged"][0])
 
 
-def test_what_has_ended_stands_still_and_earns_nothing(task: str, make_vector) -> None:
+def test_what_has_ended_stands_still_and_earns_nothing(task: str, make_vector, resting) -> None:
     env = make_vector(task, 2, observation="tactile", horizon=4)
     env.reset(seed=0)
     for _ in range(2):
-        env.step(np.zeros(env.action_space.shape))
+        env.step(resting(env.core))
     env.reset(options={"reset_mask": np.array([False, True])})
     for _ in range(2):
-        observation, _, _, truncated, _ = env.step(np.zeros(env.action_space.shape))
+        observation, _, _, truncated, _ = env.step(resting(env.core))
     assert truncated.tolist() == [True, False]
 
     for _ in range(2):
         last = observation
-        observation, reward, terminated, truncated, info = env.step(np.full(env.action_space.shape, 0.5))
+        observation, reward, terminated, truncated, info = env.step(0.5 * resting(env.core) + 0.1)
         assert all((observation[key][0] == last[key][0]).all() for key in last)
         assert (observation["proprioception"][1] != last["proprioception"][1]).any()
         assert reward[0] == 0
