@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from vtt.errors import ConfigError, missing
 from vtt_envs.engine import Engine
-from vtt_envs.robots import FloatingGripper, Robot
+from vtt_envs.robots import Robot, grippers
 from vtt_envs.task import Camera, Task, axis_rotation, rotate, rotate_back, uniform
 
 __all__ = ["DoorOpening"]
@@ -44,12 +44,12 @@ _KNOB = 0.015  # m, radius
 _PAD_MIDDLE = 0.0126  # m from the fingertips to the middle of the gels
 _FINGER_TRAVEL = 0.04  # m, each finger, from closed to its open stop
 _GRIPPED = 4.0  # N on each pad, from which the expert pulls
+_GAIN = 0.4  # of the expert: what comes two steps late does not swing
 _TABLE = 4  # collision bit of the floor, see `BatchedEnv`
 _CAMERA = Camera((-0.4, -0.3, 0.46), (0.0, 0.05, 0.14), field_of_view=40.0)
 
 
-def _gripper() -> FloatingGripper:
-    return FloatingGripper(gripper_action=True)
+_ROBOTS = grippers(gripper_action=True)
 
 
 @dataclass
@@ -103,10 +103,10 @@ class DoorOpening(Task):
     horizon: int = 150
     physics_dt: float = 0.002
     substeps: int = 25
-    robot: Robot = field(default_factory=_gripper)
+    robot: Robot = field(default_factory=_ROBOTS["floating"])
     camera: Camera = _CAMERA
 
-    robots: ClassVar = {"floating": _gripper}
+    robots: ClassVar = _ROBOTS
     rest_action: ClassVar = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)  # open
     goal_names = (
         *(f"handle_{a}" for a in "xyz"),
@@ -295,14 +295,15 @@ class DoorOpening(Task):
         rise = np.where(free, down, error[:, 2] + _BAR_END + 0.01)
         radius = handle - engine.body_position("door")
         pull = _unit(np.column_stack([radius[:, 1], -radius[:, 0]]))  # the hinge turns about -z
-        approach = off[:, None] * normal[:, :2] + side[:, None] * level[:, :2]
-        follow = 0.005 * pull + 0.3 * approach
-        across = np.where(gripped[:, None], follow, np.where(close[:, None], 0.3, 1.0) * approach)
+        along = np.where(gripped[:, None], self.robot.translation_step * pull, _GAIN * off[:, None] * normal[:, :2])
+        across = along + _GAIN * side[:, None] * level[:, :2]
         turn = np.cross(-rotation[:, :, 2], [0.0, 0.0, 1.0])  # rotation vector that levels the tool
         turn[:, 2] = spin
+        turn *= _GAIN
+        turn[:, 2] -= np.where(gripped, engine.qvel[:, self._hinge_dof] * self.substeps * self.physics_dt, 0)
         twist = np.concatenate(
             [
-                rotate_back(rotation, np.column_stack([across, rise])) / self.robot.translation_step,
+                rotate_back(rotation, np.column_stack([across, _GAIN * rise])) / self.robot.translation_step,
                 rotate_back(rotation, turn) / self.robot.rotation_step,
                 np.where(close, 1.0, -1.0)[:, None],
             ],

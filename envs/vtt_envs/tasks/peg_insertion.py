@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vtt.errors import ConfigError
 from vtt_envs.engine import Engine
-from vtt_envs.robots import FloatingGripper, Robot
+from vtt_envs.robots import FloatingGripper, Robot, grippers
 from vtt_envs.task import Camera, Task, rotate_back, uniform
 from vtt_envs.tasks.objects import STEEL, Peg, add_ring, keypoint_distance, match_pads, place_in_grip
 
@@ -85,7 +85,7 @@ class PegInsertion(Task):
     robot: Robot = field(default_factory=FloatingGripper)
     camera: Camera = _CAMERA
 
-    robots: ClassVar = {"floating": FloatingGripper}
+    robots: ClassVar = grippers()
     goal_names = ("socket_x", "socket_y", "socket_z", "socket_axis_x", "socket_axis_y", "socket_axis_z")
     privileged_names = (
         *(f"socket_from_peg_{a}" for a in "xyz"),

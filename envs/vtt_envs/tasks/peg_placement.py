@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vtt.errors import ConfigError
 from vtt_envs.engine import Engine
-from vtt_envs.robots import FloatingGripper, Robot
+from vtt_envs.robots import FloatingGripper, Robot, grippers
 from vtt_envs.task import Camera, Task, rotate_back, uniform
 from vtt_envs.tasks.objects import STEEL, Peg, keypoint_distance, match_pads, place_in_grip
 
@@ -84,7 +84,7 @@ class PegPlacement(Task):
     robot: Robot = field(default_factory=FloatingGripper)
     camera: Camera = _CAMERA
 
-    robots: ClassVar = {"floating": FloatingGripper}
+    robots: ClassVar = grippers()
     goal_names = ("mark_x", "mark_y", "mark_z", "plate_normal_x", "plate_normal_y", "plate_normal_z")
     privileged_names = (
         *(f"mark_from_peg_{a}" for a in "xyz"),

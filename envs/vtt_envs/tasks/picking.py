@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vtt.errors import ConfigError, missing
 from vtt_envs.engine import Engine
-from vtt_envs.robots import FloatingGripper, Robot, add_free_body
+from vtt_envs.robots import Robot, add_free_body, grippers
 from vtt_envs.task import Camera, Task, axis_rotation, rotate, rotate_back, uniform
 
 __all__ = ["Picking"]
@@ -34,6 +34,7 @@ _PAD_MIDDLE = 0.0126  # m from the fingertips to the middle of the gels
 _HOLD = 0.5  # s
 _STILL = 0.02  # m; a lift at full action moves by 37 mm in that time
 _GRIPPED = 4.0  # N on each pad, from which the expert lifts
+_GAIN = 0.4  # of the expert: what comes two steps late does not swing
 _TABLE = 4  # collision bit of the floor, see `BatchedEnv`
 _CAMERA = Camera((0.3, -0.3, 0.25), (0.0, 0.0, 0.075), field_of_view=36.0)
 
@@ -60,8 +61,7 @@ _SHAPES = {
 }
 
 
-def _gripper() -> FloatingGripper:
-    return FloatingGripper(gripper_action=True)
+_ROBOTS = grippers(gripper_action=True)
 
 
 @dataclass
@@ -119,10 +119,10 @@ class Picking(Task):
     horizon: int = 120
     physics_dt: float = 0.002
     substeps: int = 25
-    robot: Robot = field(default_factory=_gripper)
+    robot: Robot = field(default_factory=_ROBOTS["floating"])
     camera: Camera = _CAMERA
 
-    robots: ClassVar = {"floating": _gripper}
+    robots: ClassVar = _ROBOTS
     rest_action: ClassVar = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)  # open
     goal_names = (
         *(f"object_{a}" for a in "xyz"),
@@ -317,13 +317,12 @@ class Picking(Task):
         up = self.height + 0.015 - self._lift(engine)
         move = np.column_stack([error[:, :2], np.where(gripped, up, down)])
         move[close, :2] = 0
-        move[close & ~gripped] *= 0.5
         turn = np.cross(-rotation[:, :, 2], [0.0, 0.0, 1.0])  # rotation vector that levels the tool
         turn[:, 2] = np.where(close, 0, spin)
         twist = np.concatenate(
             [
-                rotate_back(rotation, move) / self.robot.translation_step,
-                rotate_back(rotation, turn) / self.robot.rotation_step,
+                _GAIN * rotate_back(rotation, move) / self.robot.translation_step,
+                _GAIN * rotate_back(rotation, turn) / self.robot.rotation_step,
                 np.where(close, 1.0, -1.0)[:, None],
             ],
             axis=1,

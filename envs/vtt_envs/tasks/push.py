@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vtt.errors import ConfigError
 from vtt_envs.engine import Engine
-from vtt_envs.robots import FINGERS, FloatingGripper, Robot, add_free_body
+from vtt_envs.robots import FINGERS, Robot, add_free_body, grippers
 from vtt_envs.task import Camera, Task, axis_rotation, rotate, rotate_back, uniform
 
 __all__ = ["Push"]
@@ -35,8 +35,7 @@ _TABLE = 4  # collision bit of the floor, see `BatchedEnv`
 _CAMERA = Camera((0.24, -0.24, 0.26), (0.0, 0.0, 0.02))
 
 
-def _open_gripper() -> FloatingGripper:
-    return FloatingGripper(grip_force=-15.0)  # a negative grip holds the fingers at their open stops
+_ROBOTS = grippers(grip_force=-15.0)  # a negative grip holds the fingers at their open stops
 
 
 @dataclass
@@ -88,10 +87,10 @@ class Push(Task):
     horizon: int = 100
     physics_dt: float = 0.002
     substeps: int = 25
-    robot: Robot = field(default_factory=_open_gripper)
+    robot: Robot = field(default_factory=_ROBOTS["floating"])
     camera: Camera = _CAMERA
 
-    robots: ClassVar = {"floating": _open_gripper}
+    robots: ClassVar = _ROBOTS
     goal_names = ("goal_x", "goal_y", "goal_z", "table_normal_x", "table_normal_y", "table_normal_z")
     privileged_names = (
         *(f"tool_from_block_{a}" for a in "xyz"),
