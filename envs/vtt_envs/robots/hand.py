@@ -83,9 +83,15 @@ _FINGERS = {
 _DIGIT_MOUNT = {"index": 0.0147, "middle": 0.0147, "ring": 0.0147, "thumb": 0.0303}  # m along the last link
 # m along the DIGIT and off the finger's axis, to the middle of its gel: where Hora has the middle of a sphere of 12.35 mm.
 _GEL_ALONG, _GEL_OFF = 0.0368, 0.01235
+# rad by which a DIGIT looks up from its finger. Ours: straight, the thumb's gel would meet the index finger's at this
+# angle, and an object between them would touch only its edge, which a real gel's bulge helps against.
+_DIGIT_TILT = {"index": 0.0, "middle": 0.0, "ring": 0.0, "thumb": 0.35}
 _DIGIT_MASS = 0.0168  # kg
 _DIGIT_DEPTH = 0.018  # m, gel and housing
-_SMALL_DISTANCE, _SMALL_TURN = 1e-3, 0.5  # m and rad that weigh the same in the inverse kinematics: the place comes first
+_SMALL_DISTANCE, _SMALL_TURN = (
+    1e-3,
+    0.5,
+)  # m and rad that weigh the same in the inverse kinematics: the place comes first
 
 
 def _digit_pad() -> GelPad:
@@ -178,7 +184,9 @@ class Hand(Robot):
         """Put a DIGIT on the last link of a finger, its gel on the palm's side."""
         along, across, thick = self.pad.size
         quat_wxyz = np.empty(4)
-        mujoco.mju_mat2Quat(quat_wxyz, np.array([[0, -1, 0], [0, 0, -1], [1, 0, 0]], dtype=float).ravel())
+        cosine, sine = np.cos(_DIGIT_TILT[name]), np.sin(_DIGIT_TILT[name])
+        # Columns: towards the tip, into the gel, across.
+        mujoco.mju_mat2Quat(quat_wxyz, np.array([[-sine, -cosine, 0], [0, 0, -1], [cosine, -sine, 0]]).ravel())
         digit = link.add_body(
             name=f"finger_{name}",
             pos=[_GEL_OFF, -across / 2, _DIGIT_MOUNT[name] + _GEL_ALONG],

@@ -1,4 +1,4 @@
-"""InHandRotation: fingertips turn an object about the vertical, with a DIGIT on each of them.
+"""InHandRotation: fingertips with DIGITs turn an object about the vertical.
 
 Legend: B environments, n environments being reset.
 """
@@ -23,26 +23,28 @@ __all__ = ["InHandRotation"]
 
 
 class _Shape(NamedTuple):
-    """Length [m] along the vertical (0: as long as wide); rim over half width; turn between faces [rad]; lead [m]."""
+    """MuJoCo's type; height over width; squared radii of gyration over squared radius and over squared height."""
 
-    length: float
-    rim: float
-    faces: float
-    lead: float
+    type: mujoco.mjtGeom
+    height: float
+    gyration: tuple[float, float]
 
 
 _SHAPES = {
-    "cylinder": _Shape(0.05, 1.0, 0.0, 0.002),
-    "sphere": _Shape(0.0, 1.0, 0.0, 0.005),
-    "hexagon": _Shape(0.05, 2 / np.sqrt(3), np.pi / 3, 0.008),
+    "cylinder": _Shape(mujoco.mjtGeom.mjGEOM_CYLINDER, 1.0, (1 / 4, 1 / 12)),
+    "sphere": _Shape(mujoco.mjtGeom.mjGEOM_SPHERE, 1.0, (1 / 5, 1 / 20)),
+    "egg": _Shape(mujoco.mjtGeom.mjGEOM_ELLIPSOID, 1.5, (1 / 5, 1 / 20)),
 }
 _DIAMETER = (0.012, 0.016)  # m
 _MASS = (0.01, 0.05)  # kg
 _OFFSET = (0.005, 0.006)  # m
 _FLOOR = 4  # collision bit of the floor, see `BatchedEnv`
-_GRASP = np.array([-0.0135, -0.059, 0.201])  # m, base frame: where thumb and index finger meet face to face best
+_GRASP = np.array([-0.015, -0.055, 0.201])  # m, base frame: where gels of thumb and index finger meet face to face
 _DROP = 0.03  # m
-_TILT = 0.5  # rad
+_TILT = 0.4  # rad
+_HOLD = 0.5  # s
+_LEAD = 0.003  # m by which the expert's pads are ahead of the object
+_BEYOND = 0.15  # rad past the goal, where the expert holds
 _CAMERA = Camera((0.13, -0.2, 0.34), (-0.01, -0.04, 0.19))
 
 _GRIP = 1.0  # N
@@ -50,8 +52,8 @@ _INDENTATION = 4e-4  # m, about where the grip comes to rest
 _ITERATIONS = 30  # of the inverse kinematics
 # Side of the object (along x) on which a finger stands, joint angles in [rad] to start from, axes it would best have.
 _PINCH = {
-    "index": (1, (0.11, 1.48, 0.37, -0.2), np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])),
-    "thumb": (-1, (1.31, 0.04, 0.35, 0.05), np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])),
+    "index": (1, (0.08, 1.48, 0.38, -0.2), np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])),
+    "thumb": (-1, (1.3, 0.0, 0.35, 0.1), np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])),
 }
 
 
@@ -59,8 +61,8 @@ _PINCH = {
 class InHandRotation(Task):
     """Turn a small object by 90 degrees about the vertical between the fingertips, without dropping it.
 
-    The palm faces up. Thumb and index finger hold a battery-sized object by their gels, high above the palm; nothing else
-    carries it. To turn it they roll it: the index finger goes one way, the thumb the other, and the contact wanders over
+    The palm faces up. Thumb and index finger hold an object of the size of a nut by their gels, high above the palm;
+    nothing else carries it. To turn it they roll it: the index finger goes one way, the thumb the other, and the contact wanders over
     both gels, which the DIGITs see. It begins near one edge of either gel, because 90 degrees take up to 13 of its 18 mm.
     Middle and ring finger begin half open; what they do is up to the policy.
 
@@ -69,27 +71,28 @@ class InHandRotation(Task):
     they can, by regrasping with a learned gait; touch comes with RotateIt, and its DIGITs are NeuralFeels' as well. Here
     the objects are small enough for a quarter turn in one grasp, so that a script does it. Larger objects need a gait.
 
-    Episode: 100 steps of 50 ms. Success: the object has been turned by `goal_angle` about the vertical, its axis has
-    tilted by less than 29 degrees, it is within 15 mm of the height of the grasp, and at least two gels touch it. Success
-    ends the episode, and so does a drop: the object 30 mm below the grasp. Backward turns count up to 225 degrees.
+    Episode: 100 steps of 50 ms. Success: for half a second on end the object has been turned by `goal_angle` or more about
+    the vertical, its axis has been within 23 degrees of it, its middle within 15 mm of the height of the grasp, and at
+    least two gels have touched it. Success ends the episode, and so does a drop: the object 30 mm below the grasp.
 
     | drawn at reset | range | Hora |
     |---|---|---|
-    | width: diameter, or across the flats | 12 to 16 mm | 56 to 69 mm, a cylinder as high as wide |
+    | diameter | 12 to 16 mm | 56 to 69 mm |
     | mass | 10 to 50 g | 10 to 250 g |
     | friction of the gels | `friction` = .8 to 1.5 | .3 to 3, of hand and object |
-    | heading of the object | any; hexagon: a face within .1 rad of the gels | any of a cache of grasps |
+    | heading of the object | any | any of a cache of grasps |
     | contact off the middle of both gels | 5 to 6 mm | from the cache |
     | height of the object in the grasp | ±2 mm | from the cache |
 
-    Length: 50 mm (cylinder, hexagon). An AA battery has 14.5 x 50.5 mm and 23 g.
+    The cylinder is as high as wide, as Hora's; much more than the 16 mm that the DIGITs see would rest on the gels' edges.
+    The egg is an ellipsoid half as high again as it is wide. Flat sides would snap from face to face and are left out.
 
     Reward per step: `clip(turned / goal_angle, 0, 1) - 1` in [-1, 0], so that ending early is never a loss; a drop: -1 for
     each step of a whole episode; sparse: 1 on success, else 0. Hora: `clip(spin, -.5, .5)` in rad/s with penalties on the
     object's speed, posture, torque and work.
 
     Args:
-        shape: `"cylinder"`, `"sphere"` or `"hexagon"` (a hexagonal prism).
+        shape: `"cylinder"`, `"sphere"` or `"egg"`.
         goal_angle: Angle to turn, counterclockwise from above, in [rad], from .2 to pi/2.
         friction: Range of the gels' friction coefficient; the lower, the harder.
         reward_kind: `"dense"` or `"sparse"`.
@@ -139,70 +142,59 @@ class InHandRotation(Task):
 
     def build(self, spec: mujoco.MjSpec) -> None:
         """Add the object, at its largest."""
-        half, length = _DIAMETER[1] / 2, _SHAPES[self.shape].length
-        kind, size = {
-            "cylinder": (mujoco.mjtGeom.mjGEOM_CYLINDER, [half, length / 2, 0]),
-            "sphere": (mujoco.mjtGeom.mjGEOM_SPHERE, [half, 0, 0]),
-            # Bars between opposite faces fill the hexagon exactly; unlike a mesh's, their size can be drawn.
-            "hexagon": (mujoco.mjtGeom.mjGEOM_BOX, [half, half / np.sqrt(3), length / 2]),
-        }[self.shape]
+        shape, half = _SHAPES[self.shape], _DIAMETER[1] / 2
+        high = half * shape.height
+        spec.add_sensor(name="clock", type=mujoco.mjtSensor.mjSENS_CLOCK)
         body = add_free_body(spec, "object")
         body.explicitinertial, body.mass, body.inertia = True, 1.0, [1.0, 1.0, 1.0]  # drawn at reset
-        for turn in np.arange(3 if self.shape == "hexagon" else 1) * np.pi / 3:
-            body.add_geom(
-                type=kind,
-                size=size,
-                quat=[np.cos(turn / 2), 0, 0, np.sin(turn / 2)],
-                contype=1 | _FLOOR,
-                conaffinity=1 | _FLOOR | LINKS,
-                rgba=[0.85, 0.65, 0.3, 1],
-            )
-        if length:  # a stroke on its upper end shows how it turns
-            body.add_geom(
-                type=mujoco.mjtGeom.mjGEOM_BOX,
-                size=[_DIAMETER[0] / 2, 0.0015, 0.0005],
-                pos=[0, 0, length / 2],
-                contype=0,
-                conaffinity=0,
-                rgba=[0.15, 0.2, 0.5, 1],
-            )
+        body.add_geom(
+            name="object",
+            type=shape.type,
+            size=[half, high, 0] if self.shape == "cylinder" else [half, half, high],
+            contype=1 | _FLOOR,
+            conaffinity=1 | _FLOOR | LINKS,
+            rgba=[0.85, 0.65, 0.3, 1],
+        )
+        body.add_geom(  # seen, not felt: a needle on top that shows how it turns
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            size=[0.004, 0.001, 0.001],
+            pos=[0, 0, high + 0.001],
+            contype=0,
+            conaffinity=0,
+            rgba=[0.15, 0.2, 0.5, 1],
+        )
 
     def bind(self, engine: Engine) -> None:
         """Look up addresses; see `Task`."""
         joint, body = engine.model.joint("object"), engine.model.body("object")
         self._object, self._speed = joint.qposadr[0], joint.dofadr[0]
-        self._geoms = slice(body.geomadr[0], body.geomadr[0] + (3 if self.shape == "hexagon" else 1))
+        geom = engine.model.geom("object").id
         self._pads = [engine.model.geom(f"pad_{finger}").id for finger in self.robot.fingers]
-        self._largest = engine.model.geom_size[self._geoms].copy()
-        self._geom_size = engine.expand("geom_size")[:, self._geoms]
+        self._largest = engine.model.geom_size[geom].copy()
+        self._size = engine.expand("geom_size")[:, geom]
         self._mass = engine.expand("body_mass")[:, body.id]
         self._inertia = engine.expand("body_inertia")[:, body.id]
         self._friction = engine.expand("geom_friction")
         self._width, self._offset = np.zeros((2, engine.num_envs))
         self._start = np.zeros((engine.num_envs, 4))
+        self._short, self._turned = np.zeros((2, engine.num_envs))
 
     def reset(self, engine: Engine, ids: NDArray[np.intp], generators: Sequence[np.random.Generator]) -> None:
         """Draw new episodes; see the class for the ranges."""
         width, mass = uniform(generators, *_DIAMETER), uniform(generators, *_MASS)
         friction, offset = uniform(generators, *self.friction), uniform(generators, *_OFFSET)
-        heading, off_face = uniform(generators, -np.pi, np.pi), uniform(generators, -0.1, 0.1)
-        height = uniform(generators, -0.002, 0.002)
+        heading, height = uniform(generators, -np.pi, np.pi), uniform(generators, -0.002, 0.002)
 
         shape, zero = _SHAPES[self.shape], np.zeros(len(ids))
-        if shape.faces:
-            heading = np.round(heading / shape.faces) * shape.faces + off_face
-        size = np.tile(self._largest, (len(ids), 1, 1))
-        size[:, :, :2] *= (width / _DIAMETER[1])[:, None, None]
-        # A prism is inert as a cylinder of its mean radius, nearly.
-        square = (shape.rim + 1) ** 2 / 4 * width**2 / 4
-        upright = mass * square * (0.5 if shape.length else 0.4)
-        level = mass * (square / 4 + shape.length**2 / 12) if shape.length else upright
+        around, along = np.array(shape.gyration) * [1 / 4, shape.height**2]
+        level, upright = (mass * width**2 * ratio for ratio in (around + along, 2 * around))
         self._width[ids], self._offset[ids] = width, offset
-        self._geom_size[ids] = size
+        self._size[ids] = self._largest * (width / _DIAMETER[1])[:, None]
         self._mass[ids] = mass
         self._inertia[ids] = np.column_stack([level, level, upright])
         self._friction[ids[:, None], self._pads, 0] = friction[:, None]
         engine.set_const(ids)
+        self._short[ids], self._turned[ids] = np.inf, 0.0
 
         place = np.column_stack([zero, zero, height]) + _GRASP
         quat_wxyz = np.column_stack([np.cos(heading / 2), zero, zero, np.sin(heading / 2)])
@@ -220,11 +212,12 @@ class InHandRotation(Task):
         self.robot.set_joints(engine, ids, positions, targets)
 
     def turned(self, engine: Engine) -> NDArray[np.float64]:
-        """Angle about the vertical since the reset, counterclockwise from above, in [-5 pi/4, 3 pi/4]. Shape (B,)."""
+        """Angle about the vertical since the reset in [rad], counterclockwise from above, turns included. Shape (B,)."""
         (w, _, _, z), (start_w, _, _, start_z) = engine.body_quat("object").T, self._start.T
         # Half of the part about the vertical of the rotation since the reset (swing-twist decomposition).
         half = np.arctan2(z * start_w - w * start_z, w * start_w + z * start_z)
-        return (2 * half + 1.25 * np.pi) % (2 * np.pi) - 1.25 * np.pi
+        self._turned += (2 * half - self._turned + np.pi) % (2 * np.pi) - np.pi
+        return self._turned.copy()
 
     def _from_grasp(self, engine: Engine) -> NDArray[np.float64]:
         """Position of the object from where it should be held, in [m]. Shape (B, 3)."""
@@ -251,11 +244,14 @@ class InHandRotation(Task):
         return np.concatenate(parts, axis=1).astype(np.float32)
 
     def success(self, engine: Engine) -> NDArray[np.bool_]:
-        """Whether the object has been turned far enough and is still held upright. Shape (B,)."""
+        """Whether the object has been held, turned far enough, for long enough. Shape (B,)."""
         held = (self._grip(engine) > 0).sum(axis=1) >= 2
         level = np.abs(self._from_grasp(engine)[:, 2]) < _DROP / 2
         upright = engine.body_rotation("object")[:, 2, 2] > np.cos(_TILT)
-        return held & level & upright & (self.turned(engine) >= self.goal_angle)
+        there = held & level & upright & (self.turned(engine) >= self.goal_angle)
+        clock = engine.sensor("clock")[:, 0]
+        self._short = np.where(there, np.minimum(self._short, clock), clock)  # when it was last not there
+        return there & (clock - self._short > _HOLD - 1e-6)
 
     def failed(self, engine: Engine) -> NDArray[np.bool_]:
         """Whether the object has been dropped. Shape (B,)."""
@@ -269,12 +265,14 @@ class InHandRotation(Task):
         return np.where(self.failed(engine), -float(self.horizon), share - 1)
 
     def expert(self, engine: Engine) -> NDArray[np.float32]:
-        """Roll the object between index finger and thumb: both lead the contact by a little, and press. Shape (B, 16)."""
+        """Roll the object between index finger and thumb: both stay a little ahead of it, and press. Shape (B, 16)."""
         robot, item = self.robot, self._from_grasp(engine)
         angles, targets = robot.proprioception(engine)[:, :16], robot.targets(engine)
         # The pads move as the object's sides do; memory is the angle turned.
-        rim = _SHAPES[self.shape].rim * self._width / 2
-        way = np.clip(rim * self.turned(engine), -0.005, 0.02) - self._offset + _SHAPES[self.shape].lead
+        rim = self._width / 2
+        turned = np.clip(self.turned(engine), -1, np.pi)
+        ahead = np.minimum(turned + _LEAD / rim, self.goal_angle + _BEYOND)
+        way = rim * ahead - self._offset
         rise = np.clip(-0.5 * item[:, 2], -0.002, 0.002)
         action = np.zeros((engine.num_envs, robot.action_size))
         for finger, (side, _, axes) in _PINCH.items():
