@@ -22,7 +22,17 @@ from vtt_envs.engine import Engine
 from vtt_envs.robots import Robot
 from vtt_envs.task import Task
 
-__all__ = ["LEVELS", "Bernoulli", "Integers", "LogUniform", "Randomisation", "Randomiser", "Uniform", "get_level"]
+__all__ = [
+    "LEVELS",
+    "Bernoulli",
+    "Integers",
+    "LogUniform",
+    "Randomisation",
+    "Randomiser",
+    "Range",
+    "Uniform",
+    "get_level",
+]
 
 
 def _check_order(low: float, high: float) -> None:
