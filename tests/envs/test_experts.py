@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
+
+from vtt_envs import TASKS, tasks
 
 
 def _successes(env, *, seed: int, act) -> NDArray[np.bool_]:
@@ -23,6 +26,15 @@ def test_the_expert_succeeds(task: str, make_vector) -> None:
     success = _successes(env, seed=1000, act=lambda _, info: info["expert_action"])
 
     assert success.mean() >= 0.95
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if "franka" in getattr(tasks, name).robots])
+def test_the_expert_succeeds_with_an_arm(name: str, make_vector) -> None:
+    env = make_vector(name, 16, num_threads=2, robot="franka")
+
+    success = _successes(env, seed=1000, act=lambda _, info: info["expert_action"])
+
+    assert success.mean() >= 0.9
 
 
 def test_acting_at_random_fails_and_stays_finite(task: str, make_vector) -> None:

@@ -5,8 +5,9 @@ from functools import partial
 from typing import Any
 
 from vtt_envs.robots.base import GelPad, Robot, add_free_body
-from vtt_envs.robots.floating import FINGERS, FloatingGripper
+from vtt_envs.robots.floating import FloatingGripper
 from vtt_envs.robots.franka import FrankaArm
+from vtt_envs.robots.gripper import FINGERS
 from vtt_envs.robots.hand import Hand
 from vtt_envs.robots.menagerie import ARMS, MenagerieArm
 from vtt_envs.robots.probe import Probe

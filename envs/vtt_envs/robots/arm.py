@@ -19,11 +19,10 @@ from vtt_envs.robots.base import (
     TOOL_PROPRIOCEPTION,
     GelPad,
     Robot,
-    add_pad,
     add_tool_sensors,
     tool_proprioception,
 )
-from vtt_envs.robots.floating import FINGERS
+from vtt_envs.robots.gripper import FINGERS, MIRRORED, add_fingers, add_grip
 from vtt_envs.robots.kinematics import Chain, null_projection
 
 __all__ = ["Arm"]
@@ -96,7 +95,7 @@ class Arm(Robot):
     gripper_action: bool = False
 
     fingers = FINGERS
-    mirrored = ("right",)
+    mirrored = MIRRORED
     sensor = "gelsight_mini"
     proprioception_names = (*TOOL_PROPRIOCEPTION, "gripper_opening")
     proprioception_unit = "m, 1, m/s, rad/s, m"
@@ -130,13 +129,7 @@ class Arm(Robot):
         for joint in self.joints:
             motor = spec.add_actuator(name=f"posture_{joint}", target=joint, trntype=mujoco.mjtTrn.mjTRN_JOINT)
             motor.gainprm[0] = 1.0
-        for finger in FINGERS:
-            actuator = spec.add_actuator(
-                name=f"grip_{finger}", target=f"finger_{finger}", trntype=mujoco.mjtTrn.mjTRN_JOINT
-            )
-            actuator.biastype = mujoco.mjtBias.mjBIAS_AFFINE
-            actuator.gainprm[0] = -1.0
-            actuator.biasprm[:3] = [0, 0, -5.0]
+        add_grip(spec)
         add_tool_sensors(spec)
 
     def _add_gripper(self, spec: mujoco.MjSpec, flange: mujoco.MjsBody) -> None:
@@ -145,7 +138,6 @@ class Arm(Robot):
         tool.explicitinertial, tool.mass, tool.inertia = True, _HAND_MASS, _HAND_INERTIA
         tool.ipos = np.array(_HAND_CENTRE) - [0, 0, _TOOL_FROM_FLANGE]
         tool.add_site(name="tool")
-        across, _, thick = self.pad.size
         seen = {"contype": 0, "conaffinity": 0, "mass": 0, "type": mujoco.mjtGeom.mjGEOM_BOX}
         height = _CARRIAGE + 0.008
         middle = [0, 0, -_TOOL_FROM_FLANGE + height / 2]
@@ -155,36 +147,9 @@ class Arm(Robot):
         axes, quat_wxyz = np.array([[0, cosine, sine], [1, 0, 0], [0, sine, -cosine]]), np.empty(4)
         mujoco.mju_mat2Quat(quat_wxyz, axes.ravel())
         tool.add_site(name="camera_wrist", pos=[0.06, 0, -0.11], quat=quat_wxyz)
-        for finger, sign in zip(FINGERS, (1, -1), strict=True):
-            body = tool.add_body(name=f"finger_{finger}", gravcomp=1)
-            body.explicitinertial, body.mass, body.inertia = True, _FINGER_MASS, [1e-4] * 3
-            body.ipos = [0, sign * 0.01, _FINGER_CENTRE]
-            body.add_joint(
-                name=f"finger_{finger}",
-                type=mujoco.mjtJoint.mjJNT_SLIDE,
-                axis=[0, sign, 0],
-                range=[0, 0.04],
-                limited=mujoco.mjtLimited.mjLIMITED_TRUE,
-                armature=0.05,
-            )
-            body.add_geom(
-                name=f"shell_{finger}",
-                type=mujoco.mjtGeom.mjGEOM_BOX,
-                size=[across / 2, 0.008, _FINGER_LENGTH / 2],
-                pos=[0, sign * (thick + 0.008), -_FINGER_LENGTH / 2],
-                contype=0,
-                conaffinity=0,
-                rgba=[0.15, 0.17, 0.2, 1],
-            )
-            add_pad(spec, body, finger, self.pad, mirrored=finger in self.mirrored, touch=self.touch)
-        # The fingers of a parallel gripper are coupled: without this the pair could slide sideways together.
-        couple = spec.add_equality(
-            type=mujoco.mjtEq.mjEQ_JOINT, name1="finger_left", name2="finger_right", solref=[0.004, 1]
+        add_fingers(
+            spec, tool, self.pad, mass=_FINGER_MASS, centre=_FINGER_CENTRE, length=_FINGER_LENGTH, touch=self.touch
         )
-        couple.data[1] = 1.0
-        if self.touch:
-            for finger, other in [FINGERS, FINGERS[::-1]]:
-                spec.add_exclude(bodyname1=f"finger_{finger}", bodyname2=f"gel_{other}")
 
     def _add_impedance(self, spec: mujoco.MjSpec) -> None:
         """Pull each corner of the tetrahedron along each axis of the base."""

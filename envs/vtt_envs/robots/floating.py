@@ -18,16 +18,15 @@ from vtt_envs.robots.base import (
     TOOL_PROPRIOCEPTION,
     GelPad,
     Robot,
-    add_pad,
     add_tool_sensors,
     tool_proprioception,
 )
+from vtt_envs.robots.gripper import FINGERS, MIRRORED, add_fingers, add_grip
 
-__all__ = ["FINGERS", "FloatingGripper"]
-
-FINGERS = ("left", "right")
+__all__ = ["FloatingGripper"]
 
 _MAX_TILT = 1.2  # rad, pitch and roll of the floating tool from its home pose
+_FINGER_LENGTH = 0.07  # m
 
 
 @dataclass
@@ -57,7 +56,7 @@ class FloatingGripper(Robot):
     gripper_action: bool = False
 
     fingers = FINGERS
-    mirrored = ("right",)
+    mirrored = MIRRORED
     sensor = "gelsight_mini"
     proprioception_names = (*TOOL_PROPRIOCEPTION, "gripper_opening")
     proprioception_unit = "m, 1, m/s, rad/s, m"
@@ -84,7 +83,6 @@ class FloatingGripper(Robot):
         hand = base.add_body(name="tool", quat=[0, 1, 0, 0], gravcomp=1)
         hand.explicitinertial, hand.mass = True, self._HAND_MASS
         hand.ipos, hand.inertia = [0, 0, -0.08], [1.5e-3, 1e-3, 1e-3]
-        across, _, thick = self.pad.size
         # Seen by cameras, touched by nothing: the bare hand keeps clear of every task's objects.
         hand.add_geom(
             name="hand",
@@ -97,29 +95,7 @@ class FloatingGripper(Robot):
             rgba=[0.85, 0.85, 0.87, 1],
         )
         hand.add_site(name="tool")
-        for finger, sign in zip(FINGERS, (1, -1), strict=True):
-            body = hand.add_body(name=f"finger_{finger}", gravcomp=1)
-            body.explicitinertial, body.mass, body.inertia = True, self._FINGER_MASS, [1e-4] * 3
-            body.ipos = [0, sign * 0.01, -0.03]
-            body.add_joint(
-                name=f"finger_{finger}",
-                type=mujoco.mjtJoint.mjJNT_SLIDE,
-                axis=[0, sign, 0],
-                range=[0, 0.04],
-                limited=mujoco.mjtLimited.mjLIMITED_TRUE,
-                solref_limit=[0.004, 1],  # hard stops
-                armature=0.05,
-            )
-            body.add_geom(
-                name=f"shell_{finger}",
-                type=mujoco.mjtGeom.mjGEOM_BOX,
-                size=[across / 2, 0.008, 0.035],
-                pos=[0, sign * (thick + 0.008), -0.035],
-                contype=0,
-                conaffinity=0,
-                rgba=[0.15, 0.17, 0.2, 1],
-            )
-            add_pad(spec, body, finger, self.pad, mirrored=finger in self.mirrored, touch=self.touch)
+        add_fingers(spec, hand, self.pad, mass=self._FINGER_MASS, centre=-0.03, length=_FINGER_LENGTH, touch=self.touch)
         for name, stiffness, inertia in [(f"tool_t{a}", self.stiffness[0], self.mass) for a in "xyz"] + [
             (f"tool_r{a}", self.stiffness[1], self._INERTIA) for a in "zyx"
         ]:
@@ -127,21 +103,7 @@ class FloatingGripper(Robot):
             actuator.biastype = mujoco.mjtBias.mjBIAS_AFFINE
             actuator.gainprm[0] = stiffness
             actuator.biasprm[:3] = [0, -stiffness, -2 * np.sqrt(stiffness * inertia)]
-        for finger in FINGERS:
-            actuator = spec.add_actuator(
-                name=f"grip_{finger}", target=f"finger_{finger}", trntype=mujoco.mjtTrn.mjTRN_JOINT
-            )
-            actuator.biastype = mujoco.mjtBias.mjBIAS_AFFINE
-            actuator.gainprm[0] = -1.0
-            actuator.biasprm[:3] = [0, 0, -5.0]
-        # The fingers of a parallel gripper are coupled: without this the pair could slide sideways together.
-        couple = spec.add_equality(
-            type=mujoco.mjtEq.mjEQ_JOINT, name1="finger_left", name2="finger_right", solref=[0.004, 1]
-        )
-        couple.data[1] = 1.0
-        if self.touch:
-            for finger, other in [FINGERS, FINGERS[::-1]]:
-                spec.add_exclude(bodyname1=f"finger_{finger}", bodyname2=f"gel_{other}")
+        add_grip(spec)
         add_tool_sensors(spec)
 
     def bind(self, model: mujoco.MjModel) -> None:
