@@ -10,6 +10,7 @@ import importlib
 import logging
 import os
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import mujoco
@@ -36,6 +37,8 @@ _DERIVED = (
     "tendon_invweight0",
     "tendon_length0",
 )
+# What moves geoms that are fixed to the world.
+_POSES = ("body_pos", "body_quat", "geom_pos", "geom_quat")
 
 
 class WarpEngine(Engine):
@@ -90,6 +93,10 @@ class WarpEngine(Engine):
             model.sensor(index).name: slice(int(address), int(address + size))
             for index, (address, size) in enumerate(zip(model.sensor_adr, model.sensor_dim, strict=True))
         }
+        owner = model.geom_bodyid
+        self._fixed = np.flatnonzero(
+            (model.body_weldid[owner] == 0) & (model.body_mocapid[model.body_rootid[owner]] == -1)
+        )
         self._load()
         # What the task code reads and writes.
         self.qpos = np.tile(model.qpos0, (num_envs, 1))
@@ -191,17 +198,10 @@ class WarpEngine(Engine):
         rays = np.broadcast_to(directions, (len(ids), *directions.shape[-2:]))
         shape = rays.shape[:2]
         distance, geom, normal = np.empty(shape), np.empty(shape, dtype=np.int32), np.empty((*shape, 3))
-        model = copy.copy(self.model)
-        data = mujoco.MjData(model)
-        for row, index in enumerate(ids):
-            for name, values in self._expanded.items():
-                owner, field = self._field(model, name)
-                setattr(owner, field, values[index])
-            data.qpos[:], data.mocap_pos[:] = self.qpos[index], self.mocap_pos[index]
-            mujoco.mj_kinematics(model, data)
+        for row, data in enumerate(self._on_host(ids)):
             hit = (geom[row], distance[row], normal[row].reshape(-1))
             mujoco.mj_multiRay(
-                model, data, origins[row], rays[row].ravel(), geomgroup, True, -1, *hit, shape[1], mujoco.mjMAXVAL
+                data.model, data, origins[row], rays[row].ravel(), geomgroup, True, -1, *hit, shape[1], mujoco.mjMAXVAL
             )
         return distance, geom, normal
 
@@ -303,11 +303,37 @@ class WarpEngine(Engine):
 
     def _send_model(self) -> None:
         """Send the values per simulation that have changed."""
+        moved = np.zeros(self.num_envs, dtype=bool)
         for name, values in self._expanded.items():
             if name not in self._sent or not np.array_equal(values, self._sent[name]):
                 view = self._warp.to_torch(getattr(*self._field(self._model, name)))
                 view.copy_(torch.from_numpy(values).reshape(view.shape))
+                if name in _POSES:
+                    old = self._sent.get(name, np.nan)
+                    moved |= (values != old).reshape(self.num_envs, -1).any(axis=1)
                 self._sent[name] = values.copy()
+        # mujoco-warp takes the poses of what is fixed to the world as they were when its data was made.
+        ids = np.flatnonzero(moved)
+        where = (self._index(ids)[:, None], self._index(self._fixed))
+        poses = [(data.geom_xpos[self._fixed], data.geom_xmat[self._fixed]) for data in self._on_host(ids)]
+        for name, values in zip(("geom_xpos", "geom_xmat"), zip(*poses, strict=True), strict=False):
+            view = self._view(name)
+            view[where] = torch.from_numpy(np.stack(values)).to(view).unflatten(-1, view.shape[2:])
+
+    def _on_host(self, ids: NDArray[np.intp]) -> Iterator[mujoco.MjData]:
+        """MuJoCo's poses of some simulations; the object is reused."""
+        if not len(ids):
+            return
+        model = copy.copy(self.model)
+        model.geom_sameframe[:] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE  # else MuJoCo overlooks a new `geom_pos`
+        data = mujoco.MjData(model)
+        for index in ids:
+            for name, values in self._expanded.items():
+                owner, field = self._field(model, name)
+                setattr(owner, field, values[index])
+            data.qpos[:], data.mocap_pos[:] = self.qpos[index], self.mocap_pos[index]
+            mujoco.mj_kinematics(model, data)
+            yield data
 
 
 def _mocap_bodies(model: mujoco.MjModel) -> NDArray[np.intp]:

@@ -334,6 +334,24 @@ def test_each_simulation_may_have_its_own_gravity(pairs: dict[str, Pair], device
 
 
 @pytest.mark.slow
+def test_each_simulation_may_have_its_own_floor(pairs: dict[str, Pair], device: str) -> None:
+    model, height = pairs["Push"][1].engine.model, np.array([0.0, -0.02, 0.03])
+    engine = WarpEngine(model, num_envs=3, device=device)
+    engine.expand("geom_pos")[:, model.geom("floor").id, 2] = height
+    engine.set_const(np.arange(3))
+    block = model.joint("block").qposadr[0]
+    engine.qpos[:, block : block + 3] = np.column_stack([np.full((3, 2), 0.5), height + 0.015])  # m: half its height
+
+    engine.qpos[:, block + 2] -= 1e-5
+    engine.forward()
+    assert (engine.sensor("contact_object")[:, 0] > 0).all()
+
+    engine.qpos[:, block + 2] += 2e-5
+    engine.forward()
+    assert (engine.sensor("contact_object")[:, 0] == 0).all()
+
+
+@pytest.mark.slow
 def test_what_mujoco_warp_lacks_is_named(device: str) -> None:
     spec = mujoco.MjSpec()
     spec.worldbody.add_body(name="ball").add_freejoint()
