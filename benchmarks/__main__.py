@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-_MODULES = ("touch", "environment", "encoder", "tasks")
+_MODULES = ("touch", "environment", "encoder", "tasks", "backends")
 _RESULT = Path(__file__).resolve().parent / "latest.json"
 
 

@@ -27,6 +27,7 @@ from vtt_envs.engine import Engine
 
 __all__ = [
     "BASE_FROM_TOOL",
+    "GEL_MASS",
     "TOOL_PROPRIOCEPTION",
     "GelPad",
     "Robot",
