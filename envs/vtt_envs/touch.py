@@ -14,6 +14,7 @@ from vtt_envs.randomisation import Randomiser
 from vtt_envs.robots import GelPad, Robot
 from vtt_envs.task import rotate_back
 from vtt_envs.touch_variation import TouchVariation
+from vtt_envs.warp_engine import WarpEngine
 from vtt_sensors.calibration import Calibration
 from vtt_sensors.contact_force import spread_contact_force
 from vtt_sensors.simulator import TactileSimulator
@@ -90,11 +91,8 @@ class Touch:
         Returns:
             Pictures. Shape (n, fingers, rows, columns, 3).
         """
-        fingers = self._robot.fingers
-        pads = np.empty((len(ids), len(fingers), *self._pad.taxels), dtype=np.float32)
-        for index, finger in enumerate(fingers):
-            pads[:, index] = self._penetration(finger, ids)
-        images = self._simulator.render(torch.from_numpy(pads).flatten(0, 1)).unflatten(0, pads.shape[:2])
+        pads = self._penetrations(ids)
+        images = self._simulator.render(pads.flatten(0, 1)).unflatten(0, pads.shape[:2])
         if self._variation is not None:
             images = self._variation(images, ids, steps, shear=self._shear(ids))
         return images.cpu().numpy()
@@ -129,6 +127,17 @@ class Touch:
         # Rows run along -x of the finger, along +x of a mirrored one.
         moved[..., 0] *= [1.0 if finger in self._robot.mirrored else -1.0 for finger in self._robot.fingers]
         return moved
+
+    def _penetrations(self, ids: NDArray[np.intp]) -> torch.Tensor:
+        """Overlaps of all pads, float32, on the device of the physics. Shape (n, fingers, rows, columns)."""
+        fingers, (rows, columns) = self._robot.fingers, self._pad.taxels
+        if isinstance(self._engine, WarpEngine):  # not by way of the host
+            pads = [self._engine.sensor_tensor(f"gel_{finger}", ids, size=rows * columns) for finger in fingers]
+            return torch.stack(pads, dim=1).unflatten(2, (rows, columns))
+        stacked = np.empty((len(ids), len(fingers), rows, columns), dtype=np.float32)
+        for index, finger in enumerate(fingers):
+            stacked[:, index] = self._penetration(finger, ids)
+        return torch.from_numpy(stacked)
 
     def _penetration(self, finger: str, ids: NDArray[np.intp]) -> NDArray[np.float64]:
         """Overlap of objects with the gel at each taxel, in [m]. Shape (n, rows, columns)."""
