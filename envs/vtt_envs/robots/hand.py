@@ -1,15 +1,15 @@
 """A four-finger hand of sixteen joints with a DIGIT on every fingertip.
 
-Source: the Allegro hand. Frames, axes, limits and boxes of its links: Wonik's published URDF
-(simlabrobotics/allegro_hand_ros, allegro_hand_description_right.urdf). Masses, where the DIGITs sit, gains, torque limit,
-armature, friction and action scale: Hora (Qi et al., CoRL 2022, arXiv 2210.04887; assets/allegro/allegro_internal.urdf,
-tasks/allegro_hand_hora.py). Inertias are those of the boxes, which the URDF's centres of mass are not fit for.
+Source: the Allegro hand. Frames, axes, limits and boxes of its links: Wonik's published URDF (allegro_hand_ros of
+simlabrobotics, allegro_hand_description_right.urdf). Masses, place of the DIGITs, gains, torque limit, armature,
+friction and action scale: Hora (Qi et al., CoRL 2022, arXiv 2210.04887; assets/allegro/allegro_internal.urdf and
+hora/tasks/allegro_hand_hora.py). Inertias are those of the boxes: Hora's belong to no body of such a mass and size.
 
 Frames:
-    tool: the palm, fixed, facing up. z out of the palm, x along the stretched fingers, y from the index to the ring finger.
+    tool: the palm, fixed, facing up. z out of the palm, x along the stretched fingers, y from index to ring finger.
         Origin at the root of the middle finger, `PALM_HEIGHT` above the floor.
-    finger: as in `base`, but turned about the gel's normal, because a DIGIT's picture stands on its short side: x to the
-        fingertip, z across the finger. Rows of the picture run from the fingertip down, columns across.
+    finger: as in `base`, but turned about the gel's normal, because a DIGIT's picture stands on its short side: x to
+        the fingertip, z across the finger. Rows of the picture run from the fingertip down, columns across.
 
 Legend: B environments, n of them, 16 joints: index, middle, ring, thumb; each from the palm outwards.
 """
@@ -37,7 +37,7 @@ _TILT = np.deg2rad(2.5)  # half of the 5 degrees by which the outer fingers spre
 
 @dataclass(frozen=True)
 class _Link:
-    """One joint and the box that it moves: pose of the joint, its axis and range [rad]; size, middle [m] and mass [kg]."""
+    """One joint (pose, axis, range in [rad]) and the box that it moves (half size and middle in [m], mass in [kg])."""
 
     position: tuple[float, float, float]
     axis: tuple[float, float, float]
@@ -81,7 +81,7 @@ _FINGERS = {
     "thumb": _THUMB,
 }
 _DIGIT_MOUNT = {"index": 0.0147, "middle": 0.0147, "ring": 0.0147, "thumb": 0.0303}  # m along the last link
-# m along the DIGIT and off the finger's axis, to the middle of its gel: where Hora has the middle of a sphere of 12.35 mm.
+# m along the DIGIT and off the finger's axis, to the middle of its gel's face: Hora has a sphere of 12.35 mm there.
 _GEL_ALONG, _GEL_OFF = 0.0368, 0.01235
 # rad by which a DIGIT looks up from its finger. Ours: straight, the thumb's gel would meet the index finger's at this
 # angle, and an object between them would touch only its edge, which a real gel's bulge helps against.
@@ -97,8 +97,8 @@ _SMALL_DISTANCE, _SMALL_TURN = (
 def _digit_pad() -> GelPad:
     """DIGIT's gel; sizes and window from its `SensorSpec`, whose sources they share.
 
-    The gel is a flat block here. A real one bulges by a millimetre or two, so that what it touches moves less of the
-    contact for the same roll; no source gives the bulge, and taxels on a plane keep the picture's geometry.
+    The gel is a flat block here, and taxels on its plane keep the picture's geometry. A real one is domed, so that it
+    meets a long object in its middle where the block may meet it with an edge.
     """
     return GelPad(size=(0.0246, 0.01835, 0.0046), window=(0.016352, 0.012264), taxels=(48, 36))
 
@@ -148,6 +148,8 @@ class Hand(Robot):
         *(f"target_{name}" for name in joints),
     )
     proprioception_unit = "rad, rad/s, rad"
+    mass = 0.9549  # kg
+    centre_of_mass = (-0.00721, -0.0043, 0.0225)  # m, tool frame, at the home posture
     _PALM_MASS = 0.4154  # kg
 
     def add_to(self, spec: mujoco.MjSpec) -> None:
@@ -209,15 +211,6 @@ class Hand(Robot):
             finger: Chain.of(model, self.joints[4 * index : 4 * index + 4], f"pad_{finger}")
             for index, finger in enumerate(self.fingers)
         }
-        # The balance point moves with the fingers; the compensated wrench takes it at the home posture.
-        data = mujoco.MjData(model)
-        self.place(data.qpos[None], np.zeros((1, 3)), np.zeros((1, 3)), opening=np.zeros(1))
-        mujoco.mj_kinematics(model, data)
-        mujoco.mj_comPos(model, data)
-        tool = model.body("tool").id
-        self.mass = float(model.body_subtreemass[tool])
-        x, y, z = data.subtree_com[tool] - data.xpos[tool]
-        self.centre_of_mass = (float(x), float(y), float(z))
 
     def place(self, qpos: NDArray[np.float64], position: NDArray, angles: NDArray, *, opening: NDArray) -> None:
         """Write the home posture; the palm is fixed, so pose and opening are ignored. See `Robot`."""
@@ -290,7 +283,7 @@ class Hand(Robot):
         return step
 
     def press(self, finger: str, angles: NDArray[np.float64], force: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return how far targets must be from joint angles (n, 4) for a pad at rest to push with a force (3,) in [N]."""
+        """Return how far targets are from joint angles (n, 4) when a resting pad pushes with a force (3,) in [N]."""
         jacobian = self._chains[finger].forward(angles).jacobian[:, :3]
         return np.einsum("nij,i->nj", jacobian, force) / self.stiffness
 

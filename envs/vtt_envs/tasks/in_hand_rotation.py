@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vtt.errors import ConfigError, missing
 from vtt_envs.engine import Engine
-from vtt_envs.robots import add_free_body
+from vtt_envs.robots import Robot, add_free_body
 from vtt_envs.robots.hand import LINKS, Hand
 from vtt_envs.task import Camera, Task, uniform
 
@@ -62,18 +62,20 @@ class InHandRotation(Task):
     """Turn a small object by 90 degrees about the vertical between the fingertips, without dropping it.
 
     The palm faces up. Thumb and index finger hold an object of the size of a nut by their gels, high above the palm;
-    nothing else carries it. To turn it they roll it: the index finger goes one way, the thumb the other, and the contact wanders over
-    both gels, which the DIGITs see. It begins near one edge of either gel, because 90 degrees take up to 13 of its 18 mm.
-    Middle and ring finger begin half open; what they do is up to the policy.
+    nothing else carries it. To turn it they roll it: the index finger goes one way, the thumb the other, and the
+    contact wanders over both gels, which the DIGITs see. It begins near one edge of either gel, because 90 degrees take
+    up to 13 of its 18 mm. Middle and ring finger begin half open; what they do is up to the policy.
 
-    Hora (Qi et al., CoRL 2022, arXiv 2210.04887), RotateIt (Qi et al., CoRL 2023, arXiv 2309.09979) and NeuralFeels
-    (Suresh et al., Science Robotics 2024, arXiv 2312.13469) turn objects of 5 to 8 cm with the same hand, for as long as
-    they can, by regrasping with a learned gait; touch comes with RotateIt, and its DIGITs are NeuralFeels' as well. Here
-    the objects are small enough for a quarter turn in one grasp, so that a script does it. Larger objects need a gait.
+    Hora (Qi et al., CoRL 2022, arXiv 2210.04887) turns objects of some 6 cm with this hand for as long as it can, by a
+    learned gait of all fingers, without touch; RotateIt (Qi et al., CoRL 2023, arXiv 2309.09979) adds sight, touch and
+    other axes; NeuralFeels (Suresh et al., 2023, arXiv 2312.13469) has a DIGIT on every fingertip and tracks the object
+    while such a policy turns it. Here the object is small enough for a quarter turn within one grasp, so that a script
+    does it. Larger objects need a gait, and are left out.
 
-    Episode: 100 steps of 50 ms. Success: for half a second on end the object has been turned by `goal_angle` or more about
-    the vertical, its axis has been within 23 degrees of it, its middle within 15 mm of the height of the grasp, and at
-    least two gels have touched it. Success ends the episode, and so does a drop: the object 30 mm below the grasp.
+    Episode: 100 steps of 50 ms. Success: for half a second on end the object has been turned by `goal_angle` or more
+    about the vertical, its axis has been within 23 degrees of it, its middle within 15 mm of the height of the grasp,
+    and at least two gels have touched it. Success ends the episode, and so does a drop: the object 30 mm below the
+    grasp.
 
     | drawn at reset | range | Hora |
     |---|---|---|
@@ -84,12 +86,12 @@ class InHandRotation(Task):
     | contact off the middle of both gels | 5 to 6 mm | from the cache |
     | height of the object in the grasp | ±2 mm | from the cache |
 
-    The cylinder is as high as wide, as Hora's; much more than the 16 mm that the DIGITs see would rest on the gels' edges.
-    The egg is an ellipsoid half as high again as it is wide. Flat sides would snap from face to face and are left out.
+    The cylinder is as high as wide: one longer than the 16 mm that a DIGIT sees can rest on the edges of the gels. The
+    egg is an ellipsoid half as high again as it is wide. Flat sides snap from face to face and are left out.
 
-    Reward per step: `clip(turned / goal_angle, 0, 1) - 1` in [-1, 0], so that ending early is never a loss; a drop: -1 for
-    each step of a whole episode; sparse: 1 on success, else 0. Hora: `clip(spin, -.5, .5)` in rad/s with penalties on the
-    object's speed, posture, torque and work.
+    Reward per step: `clip(turned / goal_angle, 0, 1) - 1` in [-1, 0], so that ending early is never a loss; a drop: -1
+    for each step of a whole episode; sparse: 1 on success, else 0. Hora: `clip(spin, -.5, .5)` in rad/s, with penalties
+    on the object's speed, posture, torque and work.
 
     Args:
         shape: `"cylinder"`, `"sphere"` or `"egg"`.
@@ -99,7 +101,7 @@ class InHandRotation(Task):
 
     Raises:
         MissingError: If there is no such shape.
-        ConfigError: If an argument is out of range.
+        ConfigError: If an argument is out of range, or `robot` is no `Hand`.
     """
 
     shape: str = "cylinder"
@@ -109,7 +111,7 @@ class InHandRotation(Task):
     horizon: int = 100
     physics_dt: float = 0.002
     substeps: int = 25
-    robot: Hand = field(default_factory=Hand)
+    robot: Robot = field(default_factory=Hand)
     camera: Camera = _CAMERA
 
     robots: ClassVar = {"hand": Hand}
@@ -130,6 +132,9 @@ class InHandRotation(Task):
     payload = 0.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.robot, Hand):
+            raise ConfigError(f"robot must be a Hand, got {type(self.robot).__name__}.")
+        self._hand = self.robot
         if self.shape not in _SHAPES:
             raise missing("shape of InHandRotation", self.shape, _SHAPES)
         if not 0.2 <= self.goal_angle <= np.pi / 2:
@@ -169,7 +174,7 @@ class InHandRotation(Task):
         joint, body = engine.model.joint("object"), engine.model.body("object")
         self._object, self._speed = joint.qposadr[0], joint.dofadr[0]
         geom = engine.model.geom("object").id
-        self._pads = [engine.model.geom(f"pad_{finger}").id for finger in self.robot.fingers]
+        self._pads = [engine.model.geom(f"pad_{finger}").id for finger in self._hand.fingers]
         self._largest = engine.model.geom_size[geom].copy()
         self._size = engine.expand("geom_size")[:, geom]
         self._mass = engine.expand("body_mass")[:, body.id]
@@ -200,19 +205,19 @@ class InHandRotation(Task):
         quat_wxyz = np.column_stack([np.cos(heading / 2), zero, zero, np.sin(heading / 2)])
         self._start[ids] = quat_wxyz
         engine.qpos[ids, self._object : self._object + 7] = np.concatenate([place, quat_wxyz], axis=1)
-        positions, targets = np.tile(self.robot.home, (2, len(ids), 1))
+        positions, targets = np.tile(self._hand.home, (2, len(ids), 1))
         for finger, (side, angles, axes) in _PINCH.items():
-            columns = self.robot.columns(finger)
+            columns = self._hand.columns(finger)
             pad = _GRASP + side * np.column_stack([width / 2 - _INDENTATION, -offset, zero])
             joints = np.tile(angles, (len(ids), 1))
             for _ in range(_ITERATIONS):
-                joints += self.robot.approach(finger, joints, pad, axes)
+                joints += self._hand.approach(finger, joints, pad, axes)
             positions[:, columns] = joints
-            targets[:, columns] = joints + self.robot.press(finger, joints, np.array([-side * _GRIP, 0, 0]))
-        self.robot.set_joints(engine, ids, positions, targets)
+            targets[:, columns] = joints + self._hand.press(finger, joints, np.array([-side * _GRIP, 0, 0]))
+        self._hand.set_joints(engine, ids, positions, targets)
 
     def turned(self, engine: Engine) -> NDArray[np.float64]:
-        """Angle about the vertical since the reset in [rad], counterclockwise from above, turns included. Shape (B,)."""
+        """Angle about the vertical since the reset in [rad], counterclockwise from above, unwrapped. Shape (B,)."""
         (w, _, _, z), (start_w, _, _, start_z) = engine.body_quat("object").T, self._start.T
         # Half of the part about the vertical of the rotation since the reset (swing-twist decomposition).
         half = np.arctan2(z * start_w - w * start_z, w * start_w + z * start_z)
@@ -225,7 +230,7 @@ class InHandRotation(Task):
 
     def _grip(self, engine: Engine) -> NDArray[np.float64]:
         """Force of each pad on the object in [N]. Shape (B, 4)."""
-        forces = [engine.sensor(f"contact_{finger}")[:, 1:4] for finger in self.robot.fingers]
+        forces = [engine.sensor(f"contact_{finger}")[:, 1:4] for finger in self._hand.fingers]
         return np.linalg.norm(forces, axis=2).T
 
     def goal(self, engine: Engine) -> NDArray[np.float32]:
@@ -266,7 +271,7 @@ class InHandRotation(Task):
 
     def expert(self, engine: Engine) -> NDArray[np.float32]:
         """Roll the object between index finger and thumb: both stay a little ahead of it, and press. Shape (B, 16)."""
-        robot, item = self.robot, self._from_grasp(engine)
+        robot, item = self._hand, self._from_grasp(engine)
         angles, targets = robot.proprioception(engine)[:, :16], robot.targets(engine)
         # The pads move as the object's sides do; memory is the angle turned.
         rim = self._width / 2
