@@ -189,6 +189,19 @@ def test_every_task_takes_the_hardest_level(task: str, make_vector) -> None:
     assert len(info["randomisation"]["mass"]) == 3
 
 
+@pytest.mark.slow  # kernels compile for a minute
+def test_mujoco_warp_gets_the_same_physics() -> None:
+    pytest.importorskip("mujoco_warp")
+    here, there = _make("hard", observation="tactile"), _make("hard", observation="tactile", backend="mjwarp")
+
+    for seeds in ([1, 2], [3, 4]):
+        seen, expected = there.reset(seeds), here.reset(seeds)
+        for field in set(_FIELDS) - {"body_invweight0"}:
+            np.testing.assert_array_equal(there.engine.expand(field), here.engine.expand(field), err_msg=field)
+        np.testing.assert_allclose(seen["proprioception"], expected["proprioception"], atol=2e-3)
+        assert np.abs(seen["tactile_left"].astype(int) - expected["tactile_left"]).mean() < 3
+
+
 def test_a_block_slides_farther_with_less_friction() -> None:
     ways = []
     for factor in (1.0, 0.3):
