@@ -56,11 +56,12 @@ class BoltOnNut(Task):
     | nut x, y, z | ±100, ±100, 10 ± 10 mm | the same |
     | tool x, y from the nut | ±20 mm | both are drawn from ±100 mm independently |
     | height of the lower end of an upright bolt above the nut | 10 to 30 mm | up to some 150 mm |
-    | tool yaw; roll, pitch | ±1; ±.1 rad | the same |
+    | tool yaw; roll, pitch | 1.1 ± 1; ±.1 rad | ±1; ±.1 rad |
     | turn until the thread catches | .2 to `thread_start` = 1.2 rad | ±1 rad, from the tool's yaw alone |
     | error of the observed nut, each axis | ±`nut_noise` = ±2 mm | ±5 mm |
 
-    So the tool turns by at most some 2.2 rad. The bolt is tilted about the middle of the held part of its head.
+    So the tool turns by at most some 2.2 rad, about equally to both sides of its home pose: a wrist's range is limited.
+    The bolt is tilted about the middle of the held part of its head.
 
     Reward per step: `(exp(-40 D) - 1) / 2 + (q - 1) / 2` for the key-point distance D in [m] between bolt and bolt in
     the nut (four points on the bolt's axis over .5 m, as TacSL's) and the part q of the turning that is done, measured
@@ -140,6 +141,7 @@ class BoltOnNut(Task):
         protrusion = uniform(generators, 0.01375, 0.8 * bolt.length)
         offset = uniform(generators, np.array([-0.02, -0.02, 0.01]), np.array([0.02, 0.02, 0.03]))
         angles = uniform(generators, np.array([-1.0, -0.1, -0.1]), np.array([1.0, 0.1, 0.1]))
+        angles[:, 0] += (self.thread_start + self.turn) / 2
         start = uniform(generators, _MISS, self.thread_start)
         position = nut + offset
         position[:, 2] += bolt.nut_height + protrusion
@@ -223,8 +225,9 @@ class BoltOnNut(Task):
         down = np.where(inside | ready, -0.002, hover)
         across = error * np.minimum(0.7, 0.005 / np.maximum(distance, 1e-9))[:, None]
         limit = self.robot.rotation_step
-        turn *= (np.minimum(np.where(inside, 0.2, 0.5) * angle, limit) / np.maximum(angle, 1e-9))[:, None]
-        turn[:, 2] = np.where(self._turned(engine) > -2 * np.pi, -limit, 0)  # where the threads touch
+        turn *= (np.minimum(np.where(inside, 0.3, 0.5) * angle, limit) / np.maximum(angle, 1e-9))[:, None]
+        spin = limit * np.clip(2 - angle / 0.05, 0, 1)
+        turn[:, 2] = np.where(self._turned(engine) > -2 * np.pi, -spin, 0)  # where the threads touch
         move = np.column_stack([across, down])
         move -= np.cross(turn, tip - tool)  # turning the tool swings the bolt's end; hold it in place
         twist = np.concatenate(

@@ -152,8 +152,8 @@ class Bolt:
 
     The bolt's thread is a row of steel balls on one turn of its helix at the lower end; a ball in the groove between
     two flanks of 60 degrees is where a ridge would be. The nut's thread is a helical ridge of convex segments with the
-    profile of ISO 68-1, in its upper turns only. So the bolt must be turned in, stops where the threads do not meet,
-    stands tilted if it is set on crooked, and does not pull out.
+    profile of ISO 68-1, in its upper turns only. So the bolt must be turned in and cannot be pushed in or pulled out.
+    Left out: tolerance classes of real threads, some hundredths of a millimetre of play more or less, and their wear.
 
     Frames:
         bolt: origin at the lower end, z into the nut; its thread starts at +x.
