@@ -31,12 +31,13 @@ def label_streams(env: VectorTaskEnv) -> dict[str, StreamSpec]:
     """Describe what is recorded beside the observations."""
     rate = 1 / env.control_dt
     actions = int(np.prod(env.single_action_space.shape or (0,)))
+    touching = (*(f"{finger}_pad" for finger in env.core.task.robot.fingers), "object")
     return {
         "action": StreamSpec("vector", (actions,), "float32", "", rate),
         "expert_action": StreamSpec("vector", (actions,), "float32", "", rate),
         "reward": StreamSpec("scalar", (), "float32", "", rate),
         "success": StreamSpec("scalar", (), "bool", "", rate),
-        "contact": StreamSpec("vector", (3,), "bool", "", rate, names=("left_pad", "right_pad", "object")),
+        "contact": StreamSpec("vector", (len(touching),), "bool", "", rate, names=touching),
     }
 
 
@@ -59,7 +60,7 @@ def collect(
         env_id: Gymnasium id with its module, such as `"vtt_envs:vtt/PegInsertion-v0"`.
         path: Folder of the store, made if missing.
         episodes: Episodes that the store shall hold.
-        env_args: Further arguments of the environment.
+        env_args: Further arguments of the environment, JSON-ready: randomisation by its level's name.
         observation: Observation word; what is recorded.
         num_envs: Episodes run side by side.
         seed: Seed of the first episode.
