@@ -42,11 +42,13 @@ _DROPPED = 0.02  # m from the pads' middle to the object's axis
 # 6.5 mm at any angle, and lets an object that turns under its weight slide down as little as it would on real pads.
 _PATCH = 0.006  # m
 _LEVER = 0.0065  # m, torque of a pad per friction force
+# MuJoCo's friction creeps under load; with its usual ratio here, 50, a heavy bar would turn by .1 rad/s in a firm grip.
+_IMPRATIO = 500.0
 _FINGER_DAMPING = 60.0  # N s/m, a geared gripper's; without it the fingers bounce off an object when loosened
 # Collision bits: of the points in the fingers that wake the taxels, of what is gripped, and of the floor.
 _NEAR, _GRIP, _TABLE = 1, 2, 4
 _GRAVITY = 9.81  # m/s^2
-_CAMERA = Camera((0.3, -0.36, 0.3), (0.0, 0.0, 0.14))
+_CAMERA = Camera((0.1, -0.44, 0.2), (0.0, 0.0, 0.11))
 
 
 def _gripper() -> FloatingGripper:
@@ -147,6 +149,7 @@ class InHandPivot(Task):
             pad.contype, pad.conaffinity = _GRIP | _TABLE, _GRIP
             spec.geom(f"shell_{finger}").contype = _TABLE
             spec.joint(f"finger_{finger}").damping[0] = _FINGER_DAMPING
+        spec.option.impratio = _IMPRATIO
         spec.geom("floor").friction = [0, 0, 0]
         across, between = _SHAPES[self.shape]
         held = add_free_body(spec, "object")
@@ -296,8 +299,8 @@ class InHandPivot(Task):
         target = np.clip(self._goal + sign * 0.9, -1.15, 1.15)
         inertia = self._inertia[:, 1] + self._mass * along**2
         pull = sign * weight * -along * np.sin(down - angle)  # torque of gravity towards the goal
-        speed = np.clip(4 * np.abs(error), 0, 1.2)
-        brake = pull - inertia * (speed - sign * rate) / 0.03
+        speed = np.clip(4 * np.abs(error), 0.5, 1.2)
+        brake = pull - inertia * (speed - sign * rate) / 0.02
         fall = np.hypot(np.maximum(brake, 0) / _LEVER, 1.5 * weight) / (2 * gel)
         fall = np.where((np.abs(down - target) < 0.1) & (pull > 0), np.maximum(fall, 0.6 * present), _GRIP_FORCE)
         lift = np.clip(0.165 - tool[:, 2], -0.003, 0.003)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vtt.errors import ConfigError, missing
 from vtt_envs.engine import Engine
+from vtt_envs.robots import Robot
 from vtt_envs.robots.probe import Probe
 from vtt_envs.task import Camera, Task, axis_rotation, rotate, rotate_back, uniform
 
@@ -75,7 +76,7 @@ class SurfaceFollowing(Task):
     | heading of surface and line | any (wave: line within ±.3 rad of it; edge: along it, either way) | any |
     | middle of the line | ±10 mm from the top; anywhere along wave and edge | the surface's |
     | friction | .3 to .8 | 10 |
-    | gap to the surface | 2 to 5 mm | 0 |
+    | gap to the surface | 4 to 6 mm | 0 |
     | error of the pad about the normal's two axes; of its heading | ±.15 rad; ±.5 rad | 0 |
 
     Tactile Gym's surface_follow (github.com/ac-93/tactile_gym, 04b499e) asks for 1.5 mm with a DIGIT, moves at up to 10
@@ -102,10 +103,10 @@ class SurfaceFollowing(Task):
 
     Raises:
         MissingError: If there is no such shape.
-        ConfigError: If an argument is out of range.
+        ConfigError: If an argument is out of range, or the robot no probe.
     """
 
-    shape: str = "dome"
+    shape: str = "edge"
     indentation: float = 0.0006
     tolerance: float = 0.0003
     distance: float = 0.06
@@ -113,7 +114,7 @@ class SurfaceFollowing(Task):
     horizon: int = 80
     physics_dt: float = 0.002
     substeps: int = 25
-    robot: Probe = field(default_factory=Probe)
+    robot: Robot = field(default_factory=Probe)
     camera: Camera = _CAMERA
 
     robots: ClassVar = {"probe": Probe}
@@ -134,6 +135,8 @@ class SurfaceFollowing(Task):
     def __post_init__(self) -> None:
         if self.shape not in _SHAPES:
             raise missing("shape", self.shape, _SHAPES)
+        if not isinstance(self.robot, Probe):
+            raise ConfigError(f"robot must be a Probe, got {type(self.robot).__name__}.")
         if not 2e-4 <= self.indentation <= 0.001:
             raise ConfigError(f"indentation must be in [0.0002, 0.001] m, got {self.indentation}.")
         if not 5e-5 <= self.tolerance < self.indentation:
@@ -142,6 +145,7 @@ class SurfaceFollowing(Task):
             raise ConfigError(f"distance must be in [0.02, 0.08] m, got {self.distance}.")
         if self.reward_kind not in ("dense", "sparse"):
             raise ConfigError(f"reward_kind must be dense or sparse, got '{self.reward_kind}'.")
+        self._spring = self.robot.stiffness[0]  # N/m
 
     def build(self, spec: mujoco.MjSpec) -> None:
         """Add the surface."""
@@ -215,7 +219,7 @@ class SurfaceFollowing(Task):
         heading = uniform(generators, -np.pi, np.pi)
         back = uniform(generators, 0, 1) < 0.5
         place = uniform(generators, np.full(2, -1.0), np.full(2, 1.0))
-        gap = uniform(generators, 0.002, 0.005)
+        gap = uniform(generators, 0.004, 0.006)
         error = uniform(generators, np.full(2, -0.15), np.full(2, 0.15))
         twist = uniform(generators, -0.5, 0.5)
 
@@ -340,8 +344,8 @@ class SurfaceFollowing(Task):
         # The force that holds the present indentation, and what changes it: the tool's spring gives way to the gel's.
         force = self._force(engine)
         gel = np.clip(-(force * axis).sum(axis=1) / np.maximum(depth, 1e-4), 0, 3e4)
-        press = 0.6 * error * (1 + gel / self.robot.stiffness[0])
-        move += np.clip(press, -0.002, 0.003)[:, None] * axis - force / self.robot.stiffness[0]
+        press = 0.6 * error * (1 + gel / self._spring)
+        move += np.clip(press, -0.002, 0.003)[:, None] * axis - force / self._spring
         twist = np.concatenate(
             [
                 rotate_back(rotation, move) / self.robot.translation_step,
