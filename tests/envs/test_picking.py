@@ -152,9 +152,9 @@ def test_objects_lie_on_the_table_with_the_weight_of_their_size(shape: str) -> N
 
 @pytest.mark.parametrize("shape", ["cube", "sphere"])
 def test_a_held_object_weighs_on_gels_and_wrist(shape: str) -> None:
-    env = _make(shape=shape, observation="all")
-    env.reset(range(4))
-    while not env.done.all():
+    env = _lifted(shape, observation="all")
+    for _ in range(50):
+        env.done[:] = False  # past success, until nothing moves
         env.step(env.expert_action())
     weight = env.observation["privileged"][:, _NAMES["object_mass"]] * _GRAVITY
 

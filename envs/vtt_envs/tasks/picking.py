@@ -35,6 +35,8 @@ _HOLD = 0.5  # s
 _STILL = 0.02  # m; a lift at full action moves by 37 mm in that time
 _GRIPPED = 4.0  # N on each pad, from which the expert lifts
 _GAIN = 0.4  # of the expert: what comes two steps late does not swing
+# Contact reference of the gels: their own damping of 400 makes a light block between two flat contacts ring.
+_SOLREF = (-120000.0, -250.0)
 _TABLE = 4  # collision bit of the floor, see `BatchedEnv`
 _CAMERA = Camera((0.3, -0.3, 0.25), (0.0, 0.0, 0.075), field_of_view=36.0)
 
@@ -161,6 +163,7 @@ class Picking(Task):
             for part in ("pad", "shell"):
                 geom = spec.geom(f"{part}_{finger}")
                 geom.contype = geom.conaffinity = 1 | _TABLE
+            spec.geom(f"pad_{finger}").solref = _SOLREF
         # Of two coefficients MuJoCo takes the larger: the object's, which is drawn.
         spec.geom("floor").friction = [0, 0, 0]
         half = _SCALE[1] * _UNIT / 2
