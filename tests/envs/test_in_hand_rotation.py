@@ -145,7 +145,7 @@ def test_a_backward_turn_is_not_taken_for_a_forward_one() -> None:
 def test_draws_are_in_range_and_depend_on_the_seed_alone() -> None:
     env, small = _make(32), _make(2)
     env.reset(range(32))
-    assert ((_drawn(env, "object_width") >= 0.012) & (_drawn(env, "object_width") <= 0.016)).all()
+    assert ((_drawn(env, "object_width") >= 0.014) & (_drawn(env, "object_width") <= 0.017)).all()
     assert ((_drawn(env, "gel_friction") >= 0.8) & (_drawn(env, "gel_friction") <= 1.5)).all()
     assert _drawn(env, "object_width").std() > 5e-4
     small.reset([7, 30])

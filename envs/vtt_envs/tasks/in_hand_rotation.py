@@ -23,20 +23,21 @@ __all__ = ["InHandRotation"]
 
 
 class _Shape(NamedTuple):
-    """MuJoCo's type; height over width; squared radii of gyration over squared radius and over squared height."""
+    """MuJoCo's type; height and volume over width; squared radii of gyration over those of radius and height."""
 
     type: mujoco.mjtGeom
     height: float
+    volume: float
     gyration: tuple[float, float]
 
 
 _SHAPES = {
-    "cylinder": _Shape(mujoco.mjtGeom.mjGEOM_CYLINDER, 1.0, (1 / 4, 1 / 12)),
-    "sphere": _Shape(mujoco.mjtGeom.mjGEOM_SPHERE, 1.0, (1 / 5, 1 / 20)),
-    "egg": _Shape(mujoco.mjtGeom.mjGEOM_ELLIPSOID, 1.5, (1 / 5, 1 / 20)),
+    "cylinder": _Shape(mujoco.mjtGeom.mjGEOM_CYLINDER, 1.0, np.pi / 4, (1 / 4, 1 / 12)),
+    "sphere": _Shape(mujoco.mjtGeom.mjGEOM_SPHERE, 1.0, np.pi / 6, (1 / 5, 1 / 20)),
+    "egg": _Shape(mujoco.mjtGeom.mjGEOM_ELLIPSOID, 1.5, np.pi / 4, (1 / 5, 1 / 20)),
 }
-_DIAMETER = (0.012, 0.016)  # m
-_MASS = (0.01, 0.05)  # kg
+_DIAMETER = (0.014, 0.017)  # m
+_DENSITY = (4500.0, 8500.0)  # kg/m^3, titanium to brass
 _OFFSET = (0.005, 0.006)  # m
 _FLOOR = 4  # collision bit of the floor, see `BatchedEnv`
 _GRASP = np.array([-0.015, -0.055, 0.201])  # m, base frame: where gels of thumb and index finger meet face to face
@@ -79,8 +80,8 @@ class InHandRotation(Task):
 
     | drawn at reset | range | Hora |
     |---|---|---|
-    | diameter | 12 to 16 mm | 56 to 69 mm |
-    | mass | 10 to 50 g | 10 to 250 g |
+    | diameter | 14 to 17 mm | 56 to 69 mm |
+    | density | 4.5 to 8.5 g/cm^3: 6 to 33 g | 10 to 250 g |
     | friction of the gels | `friction` = .8 to 1.5 | .3 to 3, of hand and object |
     | heading of the object | any | any of a cache of grasps |
     | contact off the middle of both gels | 5 to 6 mm | from the cache |
@@ -186,11 +187,12 @@ class InHandRotation(Task):
 
     def reset(self, engine: Engine, ids: NDArray[np.intp], generators: Sequence[np.random.Generator]) -> None:
         """Draw new episodes; see the class for the ranges."""
-        width, mass = uniform(generators, *_DIAMETER), uniform(generators, *_MASS)
+        width, density = uniform(generators, *_DIAMETER), uniform(generators, *_DENSITY)
         friction, offset = uniform(generators, *self.friction), uniform(generators, *_OFFSET)
         heading, height = uniform(generators, -np.pi, np.pi), uniform(generators, -0.002, 0.002)
 
         shape, zero = _SHAPES[self.shape], np.zeros(len(ids))
+        mass = density * shape.volume * width**3
         around, along = np.array(shape.gyration) * [1 / 4, shape.height**2]
         level, upright = (mass * width**2 * ratio for ratio in (around + along, 2 * around))
         self._width[ids], self._offset[ids] = width, offset
