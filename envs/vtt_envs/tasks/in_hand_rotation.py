@@ -46,7 +46,7 @@ _TILT = 0.4  # rad
 _HOLD = 0.5  # s
 _LEAD = 0.003  # m by which the expert's pads are ahead of the object
 _BEYOND = 0.15  # rad past the goal, where the expert holds
-_CAMERA = Camera((0.13, -0.2, 0.34), (-0.01, -0.04, 0.19))
+_CAMERA = Camera((0.06, -0.22, 0.31), (-0.005, -0.045, 0.185), 34.0)
 
 _GRIP = 1.0  # N
 _INDENTATION = 4e-4  # m, about where the grip comes to rest
@@ -76,7 +76,8 @@ class InHandRotation(Task):
     Episode: 100 steps of 50 ms. Success: for half a second on end the object has been turned by `goal_angle` or more
     about the vertical, its axis has been within 23 degrees of it, its middle within 15 mm of the height of the grasp,
     and at least two gels have touched it. Success ends the episode, and so does a drop: the object 30 mm below the
-    grasp.
+    grasp. A scripted roll that knows neither size nor angle arrives in about a third of the episodes when it aims at 90
+    degrees, in all when it aims at 113: touch tells when to stop.
 
     | drawn at reset | range | Hora |
     |---|---|---|
