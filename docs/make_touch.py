@@ -61,9 +61,7 @@ def _show_force(axis: Axes, force: NDArray[np.float32]) -> None:
     shown = axis.imshow(1e3 * force[..., 0], cmap="viridis")
     rows, columns = np.mgrid[: force.shape[0], : force.shape[1]]
     loaded = force[..., 0] > 1e-4
-    axis.quiver(
-        columns[loaded], rows[loaded], force[loaded, 1], force[loaded, 2], color="w", angles="xy", width=0.006
-    )
+    axis.quiver(columns[loaded], rows[loaded], force[loaded, 1], force[loaded, 2], color="w", angles="xy", width=0.006)
     plt.colorbar(shown, ax=axis, shrink=0.6, label="normal force [mN per cell]")
     axis.set_title(f"force field: {force[..., 0].sum():.1f} N, shear {np.hypot(*force[..., 1:].sum((0, 1))):.2f} N")
 
