@@ -70,11 +70,11 @@ class DoorOpening(Task):
     |---|---|---|
     | angle of the door | 0 to .45 rad: no episode starts solved | 0 to .6 rad, 3.3 % start solved; tests from 0 |
     | friction of the hinge | .1 to `hinge_friction` = 1 N m | .496 N m |
-    | damping of the hinge | .05 to .4 N m s/rad | not stated |
+    | damping of the hinge | .05 to .4 N m s/rad | not known to us |
     | mass of the door | 1.5 to 4 kg | 2.64 kg |
     | radius from hinge to handle | 240 to 320 mm | one cabinet |
     | handle x, y, z | ±30, ±30, 190 ± 10 mm | one place |
-    | friction on the gels | .5 to 1.2 | not stated |
+    | friction on the gels | .5 to 1.2 | not known to us |
     | error of the observed handle, each axis | ±`handle_noise` = ±20 mm | none, it is in the picture |
     | error of the observed door normal | ±.1 rad | none |
     | tool from the handle: off the door, sideways | 0 to 40, ±30 mm | one place |

@@ -72,8 +72,8 @@ class Picking(Task):
 
     The open gripper starts above an object whose place is known to 15 mm. It comes down around the object, closes with
     the seventh action (1: `grip_force` of each finger, -1: opens with as much) and lifts. Only touch tells whether the
-    object is between the pads, where on them, and whether it slips. A script that believes the observed place lifts nine
-    cubes of ten, but one cylinder of five. The flat faces of cube and hexagon cover the whole window of a gel, whose
+    object is between the pads, where on them, and whether it slips. A script that believes the observed place lifts
+    nine cubes of ten, but one cylinder of five. The flat faces of cube and hexagon cover the whole window of a gel, whose
     image then hardly changes: they are felt as force. What was dropped may be picked up again.
 
     Episode: 120 steps of 50 ms. Success: for .5 s (10 steps) both pads have touched the object, and its middle has been
@@ -85,10 +85,10 @@ class Picking(Task):
     |---|---|---|
     | size (width and height) | 50 mm x (.65 to .80) | the same, cubes |
     | density | 700 to 2700 kg/m3, beech to aluminium: 13 to 173 g | 7.5 to 10 kg: 117 to 291 times as dense as water |
-    | friction on the table | .3 to .6 | not stated |
-    | friction on the gels | .5 to 1.2 | not stated |
+    | friction on the table | .3 to .6 | not known to us |
+    | friction on the gels | .5 to 1.2 | not known to us |
     | object x, y | ±50, ±50 mm | ±75, ±75 mm |
-    | object's heading | any | not stated |
+    | object's heading | any | not known to us |
     | error of the observed object, x and y | ±`object_noise` = ±15 mm | none, it is in the picture |
     | error of its observed heading | ±.2 rad | none |
     | tool x, y from the object | ±40 mm | the hand starts at one place |
