@@ -90,8 +90,8 @@ class SurfaceFollowing(Task):
     Reward per step: `.5 exp(-|e| / tolerance) + .5 s - 1` for the error e of the indentation and the share s, in
     [-1, 0], so that ending early in success pays. Sparse: 1 on success, else 0.
 
-    A script that presses with a fixed force and never turns on purpose follows no dome or cylinder. It does follow half
-    of the planes, on which the pressed pad turns flat by itself.
+    A script that presses with a fixed force and never turns on purpose follows nothing but planes: about half of them,
+    on which the pressed pad turns flat by itself.
 
     Args:
         shape: `"dome"` (a sphere's top), `"cylinder"` (crossed at any angle), `"plane"`, `"wave"` (3 mm high, 140 mm
