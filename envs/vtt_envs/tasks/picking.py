@@ -73,8 +73,8 @@ class Picking(Task):
     The open gripper starts above an object whose place is known to 15 mm. It comes down around the object, closes with
     the seventh action (1: `grip_force` of each finger, -1: opens with as much) and lifts. Only touch tells whether the
     object is between the pads, where on them, and whether it slips. A script that believes the observed place lifts
-    nine cubes of ten, but one cylinder of five. The flat faces of cube and hexagon cover the whole window of a gel, whose
-    image then hardly changes: they are felt as force. What was dropped may be picked up again.
+    nine cubes of ten, but one cylinder of five. The flat faces of cube and hexagon cover the whole window of a gel,
+    whose image then hardly changes: they are felt as force. What was dropped may be picked up again.
 
     Episode: 120 steps of 50 ms. Success: for .5 s (10 steps) both pads have touched the object, and its middle has been
     80 mm higher than when it lay on the table and within 20 mm of where it was at first; what was thrown or is sliding
