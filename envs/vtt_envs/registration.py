@@ -27,6 +27,7 @@ TASKS = (
     "Picking",
     "DoorOpening",
     "InHandPivot",
+    "InHandRotation",
     "SurfaceFollowing",
 )
 

@@ -61,7 +61,7 @@ def test_extreme_actions_are_clipped_and_stay_finite(task: str, make_vector) -> 
 
     for key, value in observations[0].items():
         assert np.isfinite(value).all()
-        assert np.abs(value).max() < 10  # m, m/s, rad/s: nothing was thrown away
+        assert np.abs(value).max() < 100  # m, m/s, rad/s: nothing was thrown away
         np.testing.assert_array_equal(value, observations[1][key])
 
 
