@@ -197,21 +197,24 @@ class GlRenderer:
                 "or choose an observation without a camera, such as 'tactile'."
             )
         self._views = views
-        self._model = engine.model if views is None else copy.copy(engine.model)
+        self._model = copy.copy(engine.model)
         self._renderer = mujoco.Renderer(self._model, height=size, width=size)
         self._data = mujoco.MjData(self._model)
+        self._shown = mujoco.MjvOption()
+        self._shown.sitegroup[:] = 0  # rays do not meet sites either
 
     def render(self, engine: Engine, ids: NDArray[np.intp], *, camera: str = CAMERA) -> NDArray[np.uint8]:
         """Return images. Shape (n, H, W, 3)."""
         images = []
         for index in ids:
+            engine.write_model(int(index), self._model)
             if self._views is not None:
                 self._look(engine.model, self._views, int(index), camera)
             self._data.qpos[:] = engine.qpos[index]
             self._data.mocap_pos[:] = engine.mocap_pos[index]
             mujoco.mj_kinematics(self._model, self._data)
             mujoco.mj_camlight(self._model, self._data)
-            self._renderer.update_scene(self._data, camera=camera)
+            self._renderer.update_scene(self._data, camera=camera, scene_option=self._shown)
             images.append(self._renderer.render().copy())
         return np.stack(images)
 

@@ -215,7 +215,7 @@ class BatchedEnv:
                 names=robot.proprioception_names,
             ),
             "goal": StreamSpec(
-                "vector", (len(self.task.goal_names),), "float32", "m, 1", rate, names=self.task.goal_names
+                "vector", (len(self.task.goal_names),), "float32", "SI", rate, names=self.task.goal_names
             ),
             **{key: StreamSpec("image", (64, 64, 3), "uint8", "1", rate) for key in self._cameras},
             **{
@@ -228,7 +228,7 @@ class BatchedEnv:
             },
             "wrench": StreamSpec("vector", (6,), "float32", "N, N m", rate),
             "privileged": StreamSpec(
-                "vector", (len(self.task.privileged_names),), "float32", "m, 1", rate, names=self.task.privileged_names
+                "vector", (len(self.task.privileged_names),), "float32", "SI", rate, names=self.task.privileged_names
             ),
         }
         return {key: specs[key] for key in self.keys}

@@ -94,6 +94,10 @@ class Engine:
         """Give a model field one value per simulation, to write to; `set_const` must follow. Shape (B, ...)."""
         return self.batch.expand(name)
 
+    def write_model(self, index: int, model: mujoco.MjModel) -> None:
+        """Write the model of one simulation, with its own values, into a copy of the model."""
+        self.batch.get_model(index, model)
+
     def set_const(self, ids: NDArray[np.intp]) -> None:
         """Recompute what the model derives from masses, inertias and lengths."""
         self.batch.set_const(ids=ids)

@@ -185,6 +185,12 @@ class WarpEngine(Engine):
             self._load()
         return self._expanded[name]
 
+    def write_model(self, index: int, model: mujoco.MjModel) -> None:
+        """Write the values that differ between simulations into a copy of the model; see `Engine`."""
+        for name, values in self._expanded.items():
+            owner, field = self._field(model, name)
+            setattr(owner, field, values[index])
+
     def set_const(self, ids: NDArray[np.intp]) -> None:
         """Recompute what the model derives from masses, inertias and lengths."""
         self._send_model()
@@ -328,9 +334,7 @@ class WarpEngine(Engine):
         model.geom_sameframe[:] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE  # else MuJoCo overlooks a new `geom_pos`
         data = mujoco.MjData(model)
         for index in ids:
-            for name, values in self._expanded.items():
-                owner, field = self._field(model, name)
-                setattr(owner, field, values[index])
+            self.write_model(int(index), model)
             data.qpos[:], data.mocap_pos[:] = self.qpos[index], self.mocap_pos[index]
             mujoco.mj_kinematics(model, data)
             yield data

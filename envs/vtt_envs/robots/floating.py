@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from vtt_envs.engine import Engine
 from vtt_envs.robots.base import (
-    BASE_FROM_TOOL,
     GEL_MASS,
     TOOL_PROPRIOCEPTION,
     GelPad,
@@ -21,11 +20,11 @@ from vtt_envs.robots.base import (
     add_tool_sensors,
     tool_proprioception,
 )
+from vtt_envs.robots.floating_tool import add_floating_tool, add_tool_springs, tool_addresses, tool_targets
 from vtt_envs.robots.gripper import FINGERS, MIRRORED, add_fingers, add_grip
 
 __all__ = ["FloatingGripper"]
 
-_MAX_TILT = 1.2  # rad, pitch and roll of the floating tool from its home pose
 _FINGER_LENGTH = 0.07  # m
 
 
@@ -71,16 +70,7 @@ class FloatingGripper(Robot):
 
     def add_to(self, spec: mujoco.MjSpec) -> None:
         """Add bodies, joints, actuators and sensors; see `Robot`."""
-        base = spec.worldbody.add_body(name="tool_base", gravcomp=1)
-        axes = {"x": [1, 0, 0], "y": [0, 1, 0], "z": [0, 0, 1]}
-        for name in "xyz":
-            base.add_joint(name=f"tool_t{name}", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=axes[name])
-        for name in "zyx":
-            joint = base.add_joint(name=f"tool_r{name}", type=mujoco.mjtJoint.mjJNT_HINGE, axis=axes[name])
-            if name != "z":  # Euler angles are singular at a pitch of pi/2
-                joint.limited, joint.range = mujoco.mjtLimited.mjLIMITED_TRUE, [-_MAX_TILT, _MAX_TILT]
-        base.explicitinertial, base.mass, base.inertia = True, 1e-3, [1e-6] * 3
-        hand = base.add_body(name="tool", quat=[0, 1, 0, 0], gravcomp=1)
+        hand = add_floating_tool(spec)
         hand.explicitinertial, hand.mass = True, self._HAND_MASS
         hand.ipos, hand.inertia = [0, 0, -0.08], [1.5e-3, 1e-3, 1e-3]
         # Seen by cameras, touched by nothing: the bare hand keeps clear of every task's objects.
@@ -94,22 +84,14 @@ class FloatingGripper(Robot):
             mass=0,
             rgba=[0.85, 0.85, 0.87, 1],
         )
-        hand.add_site(name="tool")
         add_fingers(spec, hand, self.pad, mass=self._FINGER_MASS, centre=-0.03, length=_FINGER_LENGTH, touch=self.touch)
-        for name, stiffness, inertia in [(f"tool_t{a}", self.stiffness[0], self.mass) for a in "xyz"] + [
-            (f"tool_r{a}", self.stiffness[1], self._INERTIA) for a in "zyx"
-        ]:
-            actuator = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
-            actuator.biastype = mujoco.mjtBias.mjBIAS_AFFINE
-            actuator.gainprm[0] = stiffness
-            actuator.biasprm[:3] = [0, -stiffness, -2 * np.sqrt(stiffness * inertia)]
+        add_tool_springs(spec, self.stiffness, mass=self.mass, inertia=self._INERTIA)
         add_grip(spec)
         add_tool_sensors(spec)
 
     def bind(self, model: mujoco.MjModel) -> None:
         """Look up addresses; see `Robot`."""
-        joints = [f"tool_t{a}" for a in "xyz"] + [f"tool_r{a}" for a in "zyx"]
-        self._tool = np.array([model.joint(name).qposadr[0] for name in joints])
+        self._tool = tool_addresses(model)
         self._fingers = np.array([model.joint(f"finger_{f}").qposadr[0] for f in FINGERS])
 
     def place(self, qpos: NDArray[np.float64], position: NDArray, angles: NDArray, *, opening: NDArray) -> None:
@@ -120,28 +102,9 @@ class FloatingGripper(Robot):
 
     def control(self, engine: Engine, ids: NDArray[np.intp], action: NDArray, *, payload: float) -> NDArray[np.float64]:
         """Turn tool-frame twist increments (translation x y z, rotation x y z) and grip into targets; see `Robot`."""
-        qpos = engine.qpos[ids]
-        yaw, pitch, roll = qpos[:, self._tool[3:]].T
-        cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
-        vx, vy, vz = (action[:, :3] * self.translation_step * BASE_FROM_TOOL).T
-        wx, wy, wz = (action[:, 3:6] * self.rotation_step * BASE_FROM_TOOL).T
-        # World translation R_z(yaw) R_y(pitch) R_x(roll) v, and the Euler rates of a body rate.
-        ux, uy, uz = vx, cr * vy - sr * vz, sr * vy + cr * vz
-        ux, uz = cp * ux + sp * uz, -sp * ux + cp * uz
-        delta = np.stack(
-            [
-                cy * ux - sy * uy,
-                sy * ux + cy * uy,
-                uz,
-                (wy * sr + wz * cr) / cp,
-                wy * cr - wz * sr,
-                wx + (wy * sr + wz * cr) * sp / cp,
-            ],
-            axis=1,
-        )
-        ctrl = np.empty((len(qpos), 8))
-        ctrl[:, :6] = qpos[:, self._tool] + delta
-        ctrl[:, 2] += payload * 9.81 / self.stiffness[0]
+        pose = engine.qpos[ids][:, self._tool]
+        ctrl = np.empty((len(ids), 8))
+        ctrl[:, :6] = tool_targets(self, pose, action, stiffness=self.stiffness[0], payload=payload)
         ctrl[:, 6:] = self.grip_force * (action[:, 6:] if self.gripper_action else 1)
         return ctrl
 

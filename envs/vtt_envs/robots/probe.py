@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from vtt_envs.engine import Engine
 from vtt_envs.robots.base import (
-    BASE_FROM_TOOL,
     GEL_MASS,
     TOOL_PROPRIOCEPTION,
     GelPad,
@@ -22,10 +21,10 @@ from vtt_envs.robots.base import (
     add_tool_sensors,
     tool_proprioception,
 )
+from vtt_envs.robots.floating_tool import add_floating_tool, add_tool_springs, tool_addresses, tool_targets
 
 __all__ = ["Probe"]
 
-_MAX_TILT = 1.2  # rad, pitch and roll from the home pose
 _STEM_MASS = 0.3  # kg: sensor and mount
 _STEM_CENTRE = -0.03  # m along z of the tool
 _FINGER_MASS = 0.1  # kg: housing behind the gel
@@ -74,16 +73,7 @@ class Probe(Robot):
 
     def add_to(self, spec: mujoco.MjSpec) -> None:
         """Add bodies, joints, actuators and sensors; see `Robot`."""
-        base = spec.worldbody.add_body(name="tool_base", gravcomp=1)
-        axes = {"x": [1, 0, 0], "y": [0, 1, 0], "z": [0, 0, 1]}
-        for name in "xyz":
-            base.add_joint(name=f"tool_t{name}", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=axes[name])
-        for name in "zyx":
-            joint = base.add_joint(name=f"tool_r{name}", type=mujoco.mjtJoint.mjJNT_HINGE, axis=axes[name])
-            if name != "z":  # Euler angles are singular at a pitch of pi/2
-                joint.limited, joint.range = mujoco.mjtLimited.mjLIMITED_TRUE, [-_MAX_TILT, _MAX_TILT]
-        base.explicitinertial, base.mass, base.inertia = True, 1e-3, [1e-6] * 3
-        stem = base.add_body(name="tool", quat=[0, 1, 0, 0], gravcomp=1)
+        stem = add_floating_tool(spec)
         stem.explicitinertial, stem.mass = True, _STEM_MASS
         stem.ipos, stem.inertia = [0, 0, _STEM_CENTRE], [8e-4, 8e-4, 3e-4]
         across, along, thick = self.pad.size
@@ -97,7 +87,6 @@ class Probe(Robot):
             mass=0,
             rgba=[0.85, 0.85, 0.87, 1],
         )
-        stem.add_site(name="tool")
         # Columns of the finger's frame in the tool's: x, y, z of the finger are -y, -z, x of the tool.
         quat_wxyz = np.empty(4)
         mujoco.mju_mat2Quat(quat_wxyz, np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]).ravel())
@@ -114,19 +103,12 @@ class Probe(Robot):
             rgba=[0.15, 0.17, 0.2, 1],
         )
         add_pad(spec, finger, "pad", self.pad, mirrored=False, touch=self.touch)
-        for name, stiffness, inertia in [(f"tool_t{a}", self.stiffness[0], self.mass) for a in "xyz"] + [
-            (f"tool_r{a}", self.stiffness[1], self._INERTIA) for a in "zyx"
-        ]:
-            actuator = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
-            actuator.biastype = mujoco.mjtBias.mjBIAS_AFFINE
-            actuator.gainprm[0] = stiffness
-            actuator.biasprm[:3] = [0, -stiffness, -2 * np.sqrt(stiffness * inertia)]
+        add_tool_springs(spec, self.stiffness, mass=self.mass, inertia=self._INERTIA)
         add_tool_sensors(spec)
 
     def bind(self, model: mujoco.MjModel) -> None:
         """Look up addresses; see `Robot`."""
-        joints = [f"tool_t{a}" for a in "xyz"] + [f"tool_r{a}" for a in "zyx"]
-        self._tool = np.array([model.joint(name).qposadr[0] for name in joints])
+        self._tool = tool_addresses(model)
 
     def place(self, qpos: NDArray[np.float64], position: NDArray, angles: NDArray, *, opening: NDArray) -> None:
         """Write joint positions for a tool pose; there is nothing to open. See `Robot`."""
@@ -137,18 +119,7 @@ class Probe(Robot):
     def control(self, engine: Engine, ids: NDArray[np.intp], action: NDArray, *, payload: float) -> NDArray[np.float64]:
         """Turn tool-frame twist increments (translation x y z, rotation x y z) into targets; see `Robot`."""
         pose = engine.qpos[ids][:, self._tool]
-        yaw, pitch, roll = pose[:, 3:].T
-        cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
-        vx, vy, vz = (action[:, :3] * self.translation_step * BASE_FROM_TOOL).T
-        wx, wy, wz = (action[:, 3:] * self.rotation_step * BASE_FROM_TOOL).T
-        # World translation R_z(yaw) R_y(pitch) R_x(roll) v, and the Euler rates of a body rate.
-        vy, vz = cr * vy - sr * vz, sr * vy + cr * vz
-        vx, vz = cp * vx + sp * vz, -sp * vx + cp * vz
-        vx, vy = cy * vx - sy * vy, sy * vx + cy * vy
-        turn = (wy * sr + wz * cr) / cp
-        target = pose + np.column_stack([vx, vy, vz, turn, wy * cr - wz * sr, wx + turn * sp])
-        target[:, 2] += payload * 9.81 / self.stiffness[0]
-        return target
+        return tool_targets(self, pose, action, stiffness=self.stiffness[0], payload=payload)
 
     def proprioception(self, engine: Engine) -> NDArray[np.float64]:
         """Return pose and twist of the tool. Shape (B, 13)."""
