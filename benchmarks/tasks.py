@@ -32,6 +32,8 @@ def rows() -> list[dict[str, Any]]:
     measured = []
     for name in TASKS:
         for robot in getattr(tasks, name).robots:
+            if ":" in robot:
+                continue  # of a package that need not be here
             for count in _ENVS:
                 envs = {what: _make(name, robot, count, word) for what, word in _WORDS.items()}
                 rates = {what: [] for what in envs}

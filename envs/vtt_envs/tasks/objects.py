@@ -19,7 +19,19 @@ from vtt.errors import ConfigError, missing
 from vtt_envs.robots import Robot, add_free_body
 from vtt_envs.task import axis_rotation, rotate
 
-__all__ = ["BOLTS", "STEEL", "Bolt", "Peg", "add_prism", "add_ring", "keypoint_distance", "match_pads", "place_in_grip"]
+__all__ = [
+    "BOLTS",
+    "GRIP_INDENTATION",
+    "STEEL",
+    "STEEL_DENSITY",
+    "Bolt",
+    "Peg",
+    "add_prism",
+    "add_ring",
+    "keypoint_distance",
+    "match_pads",
+    "place_in_grip",
+]
 
 STEEL_DENSITY = 8000.0  # kg/m^3
 # Steel on steel: Coulomb friction .3 (TacSL's socket .5 and peg 1 are of rubber), as stiff as the time step allows.
