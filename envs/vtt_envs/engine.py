@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 import mujoco
 import numpy as np
+import torch
 from mujoco.batch import Batch
 from numpy.typing import NDArray
 
@@ -32,6 +33,8 @@ class Engine:
         num_envs: Number of simulations B.
         num_threads: Threads; 0 takes all cores.
     """
+
+    device = "cpu"
 
     def __init__(self, model: mujoco.MjModel, *, num_envs: int, num_threads: int = 0) -> None:
         self.model = model
@@ -77,6 +80,10 @@ class Engine:
     def sensor(self, name: str) -> NDArray[np.float64]:
         """Return the readings of one sensor. Shape (B, S)."""
         return self._sensordata[:, self._readings[name]]
+
+    def sensor_tensor(self, name: str, ids: NDArray[np.intp], *, size: int) -> torch.Tensor:
+        """Return the first `size` readings of one sensor where the physics has them, on `device`. Shape (n, size)."""
+        return torch.from_numpy(self.sensor(name)[ids, :size])
 
     def body_position(self, name: str) -> NDArray[np.float64]:
         """Return a body's position in the world, in [m]. Shape (B, 3)."""

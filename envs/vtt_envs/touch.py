@@ -14,7 +14,6 @@ from vtt_envs.randomisation import Randomiser
 from vtt_envs.robots import GelPad, Robot
 from vtt_envs.task import rotate_back
 from vtt_envs.touch_variation import TouchVariation
-from vtt_envs.warp_engine import WarpEngine
 from vtt_sensors.calibration import Calibration
 from vtt_sensors.contact_force import spread_contact_force
 from vtt_sensors.simulator import TactileSimulator
@@ -131,13 +130,12 @@ class Touch:
     def _penetrations(self, ids: NDArray[np.intp]) -> torch.Tensor:
         """Overlaps of all pads, float32, on the device of the physics. Shape (n, fingers, rows, columns)."""
         fingers, (rows, columns) = self._robot.fingers, self._pad.taxels
-        if isinstance(self._engine, WarpEngine):  # not by way of the host
-            pads = [self._engine.sensor_tensor(f"gel_{finger}", ids, size=rows * columns) for finger in fingers]
-            return torch.stack(pads, dim=1).unflatten(2, (rows, columns))
-        stacked = np.empty((len(ids), len(fingers), rows, columns), dtype=np.float32)
+        pads = torch.empty(len(ids), len(fingers), rows, columns, device=self._engine.device)
         for index, finger in enumerate(fingers):
-            stacked[:, index] = self._penetration(finger, ids)
-        return torch.from_numpy(stacked)
+            pads[:, index] = self._engine.sensor_tensor(f"gel_{finger}", ids, size=rows * columns).unflatten(
+                1, (rows, columns)
+            )
+        return pads
 
     def _penetration(self, finger: str, ids: NDArray[np.intp]) -> NDArray[np.float64]:
         """Overlap of objects with the gel at each taxel, in [m]. Shape (n, rows, columns)."""
