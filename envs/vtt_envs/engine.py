@@ -34,10 +34,9 @@ class Engine:
         num_threads: Threads; 0 takes all cores.
     """
 
-    device = "cpu"
-
     def __init__(self, model: mujoco.MjModel, *, num_envs: int, num_threads: int = 0) -> None:
         self.model = model
+        self.device = "cpu"
         self.num_envs = num_envs
         self.num_threads = min(num_threads or len(os.sched_getaffinity(0)), num_envs)
         self.batch = Batch(model, num_envs, self.num_threads, persistent=True)
