@@ -29,7 +29,7 @@ from vtt.streams import StreamSpec
 if TYPE_CHECKING:  # a policy needs no store
     from vtt.store import EpisodeStore
 
-__all__ = ["Affine", "Normalizer"]
+__all__ = ["Affine", "Normalizer", "as_tensor"]
 
 _log = logging.getLogger(__name__)
 _FORMAT = "vtt-normalizer/1"
@@ -149,7 +149,7 @@ class Normalizer:
         prepared = {}
         for key, entry in self.entries.items():
             if key in observation:
-                x = _tensor(observation[key])
+                x = as_tensor(observation[key])
                 if tuple(x.shape[-len(entry.shape) :]) != entry.shape or (entry.is_image and x.dtype != torch.uint8):
                     dtype = "uint8" if entry.is_image else "numeric"
                     sides = ", ".join(map(str, ("...", *entry.shape)))
@@ -230,7 +230,7 @@ def _episodes(store: EpisodeStore, key: str) -> Iterator[NDArray[Any]]:
         yield store.read(index, [key])[key].data
 
 
-def _tensor(value: NDArray[Any] | Tensor) -> Tensor:
+def as_tensor(value: NDArray[Any] | Tensor) -> Tensor:
     """Share memory where torch can: it takes neither read-only arrays nor negative strides."""
     if isinstance(value, Tensor):
         return value

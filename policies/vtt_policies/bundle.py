@@ -1,93 +1,104 @@
-"""A student on disk: what it is made of, weights, normaliser, and the contract of what it must be shown."""
+"""A learned policy on disk: its kind, what it is made of, weights, normaliser, and what it must be shown."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vtt import checkpoint
-from vtt.encoders import EncoderConfig, SignalSpec, build_encoder
-from vtt.errors import ConfigError, StoreError
+from vtt.errors import ConfigError, StoreError, missing
 from vtt.runs import RunFolder
 from vtt.streams import StreamSpec
-from vtt_policies.config import StudentConfig
-from vtt_policies.construction import student_for
-from vtt_policies.student import StudentPolicy
+from vtt_policies.policy import Deployable
 
-__all__ = ["find_checkpoint", "load_student", "save_student"]
+__all__ = ["KINDS", "find_checkpoint", "load_as", "load_policy", "policy_class", "save_policy"]
 
-_README = """# A student of vtt
+KINDS: Mapping[str, str] = {
+    "student": "vtt_policies.student:StudentPolicy",
+}
+"""Class of each kind of policy, imported when a checkpoint asks for it."""
 
-Sees {keys}. Load it with `vtt_policies.bundle.load_student`, measure it with `vtt evaluate --policy`.
-`observation.json` says what it must be shown; `config.json` holds under `run` how it was trained.
+_P = TypeVar("_P", bound=Deployable)
+
+_README = """# A policy of vtt: {kind}
+
+Sees {keys}. Load it with `vtt_policies.bundle.load_policy`, measure it with `vtt evaluate --policy`, take it to a robot
+with `vtt export`. `observation.json` says what it must be shown; `config.json` holds under `run` how it was trained.
 """
 
 
-def save_student(
+def save_policy(
     folder: Path,
-    policy: StudentPolicy,
+    policy: Deployable,
     *,
     specs: Mapping[str, StreamSpec],
     run: Mapping[str, Any],
     training_state: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a student.
+    """Write a policy.
 
     Args:
         folder: The checkpoint's folder.
-        policy: The student.
-        specs: What it sees.
+        policy: The policy.
+        specs: What it sees, in the order of its keys.
         run: How it was trained, JSON-ready.
         training_state: What training needs to go on.
     """
-    student = policy.student
-    made_of = {
-        "network": asdict(student.config),
-        "encoder": student.encoder.config.to_dict(),
-        # A pretrained encoder may know more than the student sees.
-        "signals": {key: asdict(signal) for key, signal in student.encoder.signals.items()},
-        "action_dim": student.action_dim,
-    }
+    if tuple(specs) != policy.keys:
+        raise ConfigError(f"specs must be of what the policy sees ({', '.join(policy.keys)}), got {', '.join(specs)}.")
     checkpoint.save(
         folder,
-        model=student,
-        config={"student": made_of, "run": dict(run)},
+        model=policy.network,
+        config={"kind": policy.kind, "made_of": policy.made_of(), "run": dict(run)},
         normalizer=policy.normalizer,
         observation=specs,
-        readme=_README.format(keys=", ".join(specs)),
+        readme=_README.format(kind=policy.kind, keys=", ".join(specs)),
         training_state=training_state,
     )
 
 
-def load_student(path: Path, *, device: str = "cpu") -> tuple[StudentPolicy, dict[str, StreamSpec]]:
-    """Read a student.
+def load_policy(path: Path, *, device: str = "cpu") -> tuple[Deployable, dict[str, StreamSpec]]:
+    """Read a policy.
 
     Args:
         path: A checkpoint, or a run, of which the newest checkpoint is read.
-        device: Where the student goes.
+        device: Where the policy goes.
 
     Returns:
-        The student, and what it expects to see.
+        The policy, and what it expects to see.
 
     Raises:
         StoreError: If there is no checkpoint, or it is damaged.
-        ConfigError: If it is not of a student.
+        ConfigError: If it is not of a policy.
+        MissingError: If its kind is not known.
     """
     held = checkpoint.load(find_checkpoint(path), device=device)
-    made_of = held.config.get("student")
-    if made_of is None:
-        raise ConfigError(f"{path} must be a student, got a checkpoint of {', '.join(held.config) or 'nothing'}.")
-    signals = {
-        key: SignalSpec(**{**signal, "shape": tuple(signal["shape"])}) for key, signal in made_of["signals"].items()
-    }
-    encoder = build_encoder(EncoderConfig.from_dict(made_of["encoder"]), signals)
-    network = StudentConfig(**made_of["network"])
-    student = student_for(held.observation, encoder, network=network, action_dim=made_of["action_dim"])
-    held.restore(student)
-    policy = StudentPolicy(student.to(device), held.normalizer, keys=tuple(held.observation), device=device)
+    config = held.config
+    if "student" in config:  # as written before there were other kinds
+        config = {"kind": "student", "made_of": config["student"]}
+    if "kind" not in config:
+        raise ConfigError(f"{path} must be a policy, got a checkpoint of {', '.join(held.config) or 'nothing'}.")
+    policy = policy_class(config["kind"]).build(config["made_of"], held.observation, held.normalizer, device=device)
+    held.restore(policy.network)
     return policy, held.observation
+
+
+def load_as(cls: type[_P], path: Path, *, device: str = "cpu") -> tuple[_P, dict[str, StreamSpec]]:
+    """Read a policy that must be of one class; see `load_policy`."""
+    policy, specs = load_policy(path, device=device)
+    if not isinstance(policy, cls):
+        raise ConfigError(f"{path} must be of kind {cls.kind}, got {policy.kind}.")
+    return policy, specs
+
+
+def policy_class(kind: str) -> type[Deployable]:
+    """Import the class of a kind of policy."""
+    if kind not in KINDS:
+        raise missing("kind of policy", kind, KINDS)
+    module, name = KINDS[kind].split(":")
+    return getattr(import_module(module), name)
 
 
 def find_checkpoint(path: Path) -> Path:

@@ -10,15 +10,14 @@ import torch
 from numpy.typing import NDArray
 
 from vtt.checkpoint import check_observation
-from vtt.encoders import Encoder, EncoderConfig, build_encoder, signal_specs
-from vtt.errors import ConfigError
+from vtt.encoders import EncoderConfig, build_encoder, signal_specs
 from vtt.normalizer import Normalizer
 from vtt.pretrained import Pretrained
 from vtt.streams import StreamSpec
 from vtt_policies.config import StudentConfig
-from vtt_policies.student import Student, StudentPolicy
+from vtt_policies.student import StudentPolicy, student_for
 
-__all__ = ["build_student", "student_for"]
+__all__ = ["build_student"]
 
 
 def build_student(
@@ -69,23 +68,3 @@ def build_student(
             encoder = pretrained.encoder
         student = student_for(specs, encoder, network=network, action_dim=action_dim)
     return StudentPolicy(student.to(device), normalizer, keys=tuple(specs), device=device)
-
-
-def student_for(
-    specs: Mapping[str, StreamSpec], encoder: Encoder, *, network: StudentConfig, action_dim: int
-) -> Student:
-    """Put memory and head on an encoder, which sees whatever it knows of the observations."""
-    signals = signal_specs(specs, specs)
-    seen = tuple(key for key in signals if key in encoder.signals)
-    if not seen:
-        raise ConfigError(
-            f"The encoder must know something of what the student sees ({', '.join(signals)}), "
-            f"got an encoder of {', '.join(encoder.signals)}."
-        )
-    lost = [key for key, signal in signals.items() if key not in seen and signal.kind != "vector"]
-    if lost:
-        raise ConfigError(
-            f"The encoder must know all images and force grids that the student sees, not {', '.join(lost)}."
-        )
-    vectors = {key: signal.shape[0] for key, signal in signals.items() if signal.kind == "vector"}
-    return Student(network, encoder=encoder, encoder_keys=seen, vectors=vectors, action_dim=action_dim)

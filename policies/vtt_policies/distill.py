@@ -19,7 +19,7 @@ from tqdm import tqdm
 from vtt.checkpoint import load_training_state
 from vtt.pretrained import load_encoder
 from vtt.store import EpisodeStore
-from vtt_policies.bundle import load_student
+from vtt_policies.bundle import load_as
 from vtt_policies.config import BUDGET, Budget, DistillConfig
 from vtt_policies.construction import build_student
 from vtt_policies.environments import make_environments, rest_images, stream_specs
@@ -30,6 +30,7 @@ from vtt_policies.policy import ExpertPolicy
 from vtt_policies.recording import RolloutStore, read_episodes
 from vtt_policies.replay import EpisodeBuffer
 from vtt_policies.rollout import Episode, rollout
+from vtt_policies.student import StudentPolicy
 from vtt_policies.training import Trained, Training, begin_run
 
 __all__ = ["distill", "training_seeds"]
@@ -145,7 +146,7 @@ class _Distillation:
         last = self.folder.last()
         first: _Gathered | None = None
         if last is not None:
-            policy, _ = load_student(last, device=config.device)
+            policy, _ = load_as(StudentPolicy, last, device=config.device)
         else:
             first = self._first_episodes()
             policy = build_student(
@@ -158,7 +159,7 @@ class _Distillation:
                 seed=config.seed,
                 device=config.device,
             )
-        learner = Learner(policy.student, policy.normalizer, config=config.learner, device=config.device)
+        learner = Learner(policy.network, policy.normalizer, config=config.learner, device=config.device)
         training = Training(
             self.folder,
             policy,

@@ -12,7 +12,7 @@ from vtt.checkpoint import load_training_state
 from vtt.errors import ConfigError
 from vtt.pretrained import load_encoder
 from vtt.store import EpisodeStore
-from vtt_policies.bundle import load_student
+from vtt_policies.bundle import load_as
 from vtt_policies.config import BUDGET, Budget, ImitateConfig
 from vtt_policies.construction import build_student
 from vtt_policies.learner import Learner
@@ -56,7 +56,7 @@ def imitate(config: ImitateConfig, *, show_progress: bool = True) -> Trained:
     folder = begin_run(config.out, asdict(config), seed=config.seed, may_change=("out", *BUDGET))
     last = folder.last()
     if last is not None:
-        policy, _ = load_student(last, device=config.device)
+        policy, _ = load_as(StudentPolicy, last, device=config.device)
     else:
         policy = build_student(
             specs,
@@ -67,7 +67,7 @@ def imitate(config: ImitateConfig, *, show_progress: bool = True) -> Trained:
             seed=config.seed,
             device=config.device,
         )
-    learner = Learner(policy.student, policy.normalizer, config=config.learner, device=config.device)
+    learner = Learner(policy.network, policy.normalizer, config=config.learner, device=config.device)
     budget = Budget(config.iterations, config.seconds)
     training = Training(folder, policy, learner, specs=specs, budget=budget, seed=config.seed)
     if last is not None:
@@ -89,7 +89,7 @@ def imitate(config: ImitateConfig, *, show_progress: bool = True) -> Trained:
 
 def _buffer(episodes: list[Episode], policy: StudentPolicy, learner: Learner) -> EpisodeBuffer:
     """Hold all episodes in memory; with a frozen encoder what it says of them instead of their images."""
-    vectors = policy.student.vector_keys
+    vectors = policy.network.vector_keys
     keys = (*vectors, "latent") if learner.frozen else policy.keys
     capacity = 1 + sum(array.nbytes for episode in episodes for array in episode.values())
     # Latents may outweigh the images they replace, so nothing is ever forgotten here.

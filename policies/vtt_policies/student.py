@@ -6,20 +6,22 @@ B episodes or environments, T steps, N steps of all episodes in a row, D width, 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vtt.encoders import Encoder
-from vtt.errors import StateError
-from vtt.images import from_network
+from vtt.encoders import Encoder, EncoderConfig, SignalSpec, build_encoder, signal_specs
+from vtt.errors import ConfigError
 from vtt.normalizer import Normalizer
+from vtt.streams import StreamSpec
 from vtt_policies.config import StudentConfig
-from vtt_policies.policy import Observation
+from vtt_policies.policy import PREVIOUS_ACTION, Deployable, Observation
 
-__all__ = ["Student", "StudentPolicy"]
+__all__ = ["Student", "StudentPolicy", "student_for"]
 
 
 class Student(nn.Module):
@@ -90,34 +92,57 @@ class Student(nn.Module):
         return self.head(torch.cat((remembered[alive], frame), dim=-1))
 
     def step(
-        self, latent: Tensor, observation: Mapping[str, Tensor], previous_action: Tensor, state: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        self, latent: Tensor, observation: Mapping[str, Tensor], state: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Decide one step of B environments, and move their memory on.
 
         Args:
             latent: Shape (B, latent_dim).
             observation: Normalised observations. Shapes (B, n).
-            previous_action: Shape (B, A).
-            state: Memory. Shape (1, B, D).
+            state: `memory` (B, D) if recurrent, `previous_action` (B, A) if that is seen.
 
         Returns:
             Actions in [-1, 1] of shape (B, A), and the new memory.
         """
-        frame = self._inlet(latent, observation, previous_action)
+        new: dict[str, Tensor] = {}
+        frame = self._inlet(latent, observation, state.get(PREVIOUS_ACTION))
         if self.memory is not None:
-            remembered, state = self.memory(frame[:, None], state)
-            frame = torch.cat((remembered[:, 0], frame), dim=-1)
-        return self.head(frame).clamp(-1.0, 1.0), state
+            remembered, memory = self.memory(frame[:, None], state["memory"][None])
+            frame, new["memory"] = torch.cat((remembered[:, 0], frame), dim=-1), memory[0]
+        action = self.head(frame).clamp(-1.0, 1.0)
+        if self.config.previous_action:
+            new[PREVIOUS_ACTION] = action
+        return action, new
 
-    def _inlet(self, latent: Tensor, observation: Mapping[str, Tensor], previous_action: Tensor) -> Tensor:
+    def _inlet(self, latent: Tensor, observation: Mapping[str, Tensor], previous_action: Tensor | None) -> Tensor:
         """Join what is known of each frame. Shape (N, D)."""
         parts = [self.latent_norm(latent), *(observation[key] for key in self.vector_keys)]
-        if self.config.previous_action:
+        if self.config.previous_action and previous_action is not None:
             parts.append(previous_action)
         return self.inlet(torch.cat(parts, dim=-1))
 
 
-class StudentPolicy:
+def student_for(
+    specs: Mapping[str, StreamSpec], encoder: Encoder, *, network: StudentConfig, action_dim: int
+) -> Student:
+    """Put memory and head on an encoder, which sees whatever it knows of the observations."""
+    signals = signal_specs(specs, specs)
+    seen = tuple(key for key in signals if key in encoder.signals)
+    if not seen:
+        raise ConfigError(
+            f"The encoder must know something of what the student sees ({', '.join(signals)}), "
+            f"got an encoder of {', '.join(encoder.signals)}."
+        )
+    lost = [key for key, signal in signals.items() if key not in seen and signal.kind != "vector"]
+    if lost:
+        raise ConfigError(
+            f"The encoder must know all images and force grids that the student sees, not {', '.join(lost)}."
+        )
+    vectors = {key: signal.shape[0] for key, signal in signals.items() if signal.kind == "vector"}
+    return Student(network, encoder=encoder, encoder_keys=seen, vectors=vectors, action_dim=action_dim)
+
+
+class StudentPolicy(Deployable):
     """Acts with a student: normalises, encodes all environments in one pass, remembers.
 
     Args:
@@ -127,52 +152,74 @@ class StudentPolicy:
         device: Where the network is.
     """
 
+    kind = "student"
+    network: Student
+
     def __init__(
         self, student: Student, normalizer: Normalizer, *, keys: tuple[str, ...], device: str | torch.device = "cpu"
     ) -> None:
-        self.student = student
-        self.normalizer = normalizer
-        self.keys = keys
-        self._device = torch.device(device)
-        self._state: Tensor | None = None
-        self._previous: Tensor | None = None
+        super().__init__(student, normalizer, keys=keys, device=device)
 
-    def reset(self, num_envs: int) -> None:
-        """Forget the past; `num_envs` episodes begin."""
-        self._state = torch.zeros(1, num_envs, self.student.config.hidden_dim, device=self._device)
-        self._previous = torch.zeros(num_envs, self.student.action_dim, device=self._device)
+    def made_of(self) -> dict[str, Any]:
+        """Tell sizes, encoder and the signals that the encoder knows, which may be more than the student sees."""
+        encoder = self.network.encoder
+        return {
+            "network": asdict(self.network.config),
+            "encoder": encoder.config.to_dict(),
+            "signals": {key: asdict(signal) for key, signal in encoder.signals.items()},
+            "action_dim": self.network.action_dim,
+        }
 
-    @torch.inference_mode()
-    def act(self, observation: Observation) -> NDArray[np.float32]:
-        """Decide. Shape (B, A), in [-1, 1]."""
-        if self._state is None or self._previous is None:
-            raise StateError("act needs reset to be called first.")
-        self.student.eval()
-        prepared = self.normalizer.prepare({key: observation[key] for key in self.keys}, device=self._device)
-        latent = self.student.encode(prepared)
-        self._previous, self._state = self.student.step(latent, prepared, self._previous, self._state)
-        return self._previous.numpy(force=True)
+    @classmethod
+    def build(
+        cls,
+        made_of: Mapping[str, Any],
+        specs: Mapping[str, StreamSpec],
+        normalizer: Normalizer,
+        *,
+        device: str | torch.device = "cpu",
+    ) -> Self:
+        """Build an untrained student."""
+        signals = {
+            key: SignalSpec(**{**signal, "shape": tuple(signal["shape"])}) for key, signal in made_of["signals"].items()
+        }
+        encoder = build_encoder(EncoderConfig.from_dict(made_of["encoder"]), signals)
+        network = StudentConfig(**made_of["network"])
+        student = student_for(specs, encoder, network=network, action_dim=made_of["action_dim"])
+        return cls(student.to(device), normalizer, keys=tuple(specs), device=device)
 
-    def keep(self, rows: NDArray[np.int64]) -> None:
-        """Go on with these environments only."""
-        if self._state is None or self._previous is None:
-            raise StateError("keep needs reset to be called first.")
-        chosen = torch.as_tensor(rows, device=self._device)
-        self._state, self._previous = self._state[:, chosen], self._previous[chosen]
+    def stepper(self) -> nn.Module:
+        """Return one control step."""
+        return _Step(self.network, self.normalizer.to(self.device))
 
-    def recall(self, action: NDArray[np.float32]) -> None:
-        """Take note of what was executed instead of the last answer of `act`. Shape (B, A)."""
-        self._previous = torch.as_tensor(action, device=self._device)
+    def initial_state(self, num_envs: int) -> dict[str, Tensor]:
+        """Return an empty memory, and no previous action."""
+        config, state = self.network.config, {}
+        if config.recurrent:
+            state["memory"] = torch.zeros(num_envs, config.hidden_dim, device=self.device)
+        if config.previous_action:
+            state[PREVIOUS_ACTION] = torch.zeros(num_envs, self.network.action_dim, device=self.device)
+        return state
 
     @torch.inference_mode()
     def encode_episode(self, episode: Observation) -> NDArray[np.float32]:
         """Encode all frames of an episode. Shape (T, latent_dim)."""
-        self.student.eval()
-        prepared = self.normalizer.prepare({key: episode[key] for key in self.keys}, device=self._device)
-        return self.student.encode(prepared).numpy(force=True)
+        self.network.eval()
+        prepared = self.normalizer.prepare({key: episode[key] for key in self.keys}, device=self.device)
+        return self.network.encode(prepared).numpy(force=True)
 
-    def rest_images(self) -> dict[str, NDArray[np.uint8]]:
-        """Return what the student takes for untouched gels, by key. Shape (H, W, 3)."""
-        entries = self.normalizer.entries
-        chosen = [key for key in self.keys if entries[key].kind == "tactile_image"]
-        return {key: from_network(entries[key].offset).cpu().numpy() for key in chosen}
+
+class _Step(nn.Module):
+    """Raw observations and memory to action and memory."""
+
+    def __init__(self, student: Student, normalizer: Normalizer) -> None:
+        super().__init__()
+        self.student = student
+        self.normalizer = normalizer
+
+    def forward(
+        self, observation: Mapping[str, Tensor], state: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Take one step. Action (B, A)."""
+        prepared = self.normalizer.prepare(observation)
+        return self.student.step(self.student.encode(prepared), prepared, state)

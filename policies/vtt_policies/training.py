@@ -15,7 +15,7 @@ import numpy as np
 from vtt.errors import ConfigError
 from vtt.runs import RunFolder
 from vtt.streams import StreamSpec
-from vtt_policies.bundle import save_student
+from vtt_policies.bundle import save_policy
 from vtt_policies.config import Budget
 from vtt_policies.learner import Learner
 from vtt_policies.replay import EpisodeBuffer
@@ -161,7 +161,7 @@ class Training:
         self.metrics.add(self.iteration, {**done, "gradient_steps": self.learner.steps, "learning_rate": rate, **row})
         state = {**done, "learner": self.learner.state()}
         folder = self.run.checkpoint(self.iteration)
-        save_student(folder, self.policy, specs=self._specs, run=self.run.config, training_state=state)
+        save_policy(folder, self.policy, specs=self._specs, run=self.run.config, training_state=state)
         self.run.set_last(self.iteration)
         for old in folder.parent.iterdir():
             if old != folder:

@@ -12,15 +12,14 @@ from tqdm import tqdm
 
 from vtt.checkpoint import check_observation
 from vtt.streams import StreamSpec
-from vtt_policies.bundle import load_student
+from vtt_policies.bundle import load_policy
 from vtt_policies.environments import make_environments, stream_specs
 from vtt_policies.evaluation import FIRST_EVALUATION_SEED, Evaluation, evaluate, evaluation_seeds
 from vtt_policies.observations import environment_word
 from vtt_policies.perturbation import make_perturbation
-from vtt_policies.policy import ExpertPolicy, Observation, Policy, RandomPolicy, ZeroPolicy
+from vtt_policies.policy import Deployable, ExpertPolicy, Observation, Policy, RandomPolicy, ZeroPolicy
 from vtt_policies.recording import RolloutStore
 from vtt_policies.rollout import rollout
-from vtt_policies.student import StudentPolicy
 
 __all__ = ["evaluate_by_name", "record_by_name"]
 
@@ -64,7 +63,7 @@ def evaluate_by_name(
     with _trial(env_id, policy, None, num_envs=num_envs, env_args=env_args, device=device) as (env, acting):
         perturbation: Callable[[Sequence[Observation]], Observation] | None = None
         if perturb != "none":
-            rest = acting.rest_images() if isinstance(acting, StudentPolicy) else {}
+            rest = acting.rest_images() if isinstance(acting, Deployable) else {}
             rng = np.random.default_rng(first_seed)
             perturbation = make_perturbation(perturb, num_envs=num_envs, rng=rng, rest=rest, delay_steps=delay_steps)
         with tqdm(total=n, unit="episode", disable=None) as bar:
@@ -105,10 +104,10 @@ def _trial(
     env_id: str, policy: str, word: str | None, *, num_envs: int, env_args: Sequence[str], device: str
 ) -> Iterator[tuple[VectorEnv, Policy]]:
     """Bring environments and policy together; without a word, the environments show what the policy sees."""
-    student: StudentPolicy | None = None
+    student: Deployable | None = None
     expected: Mapping[str, StreamSpec] = {}
     if policy not in _UNLEARNED:
-        student, expected = load_student(Path(policy), device=device)
+        student, expected = load_policy(Path(policy), device=device)
     word = word or ("proprio" if student is None else environment_word(",".join(student.keys)))
     env = make_environments(env_id, num_envs=num_envs, observation=word, env_args=env_args)
     try:

@@ -7,7 +7,7 @@ from vtt.encoders import EncoderConfig, build_encoder, signal_specs
 from vtt.errors import ConfigError, ShapeError
 from vtt.normalizer import Normalizer
 from vtt.pretrained import Pretrained
-from vtt_policies.bundle import load_student, save_student
+from vtt_policies.bundle import load_policy, save_policy
 from vtt_policies.config import StudentConfig
 from vtt_policies.construction import build_student
 
@@ -34,8 +34,8 @@ def test_a_pretrained_encoder_brings_its_weights_and_its_normaliser(toy, tmp_pat
     specs, samples = toy
     before = pretrained(specs, samples, ("tactile_left", "proprioception"), tmp_path)
     policy = build(specs, samples, pretrained=before)
-    assert policy.student.encoder is before.encoder
-    assert policy.student.encoder_keys == ("proprioception", "tactile_left")
+    assert policy.network.encoder is before.encoder
+    assert policy.network.encoder_keys == ("proprioception", "tactile_left")
     assert policy.normalizer.entries["tactile_left"] is before.normalizer.entries["tactile_left"]
     assert set(policy.normalizer.entries) == set(specs)
 
@@ -46,7 +46,7 @@ def test_the_same_seed_draws_the_same_weights_and_leaves_torchs_own_alone(toy):
     torch.manual_seed(1)
     first, second = build(*toy), build(*toy)
     assert torch.equal(torch.rand(3), expected)
-    for one, other in zip(first.student.parameters(), second.student.parameters(), strict=True):
+    for one, other in zip(first.network.parameters(), second.network.parameters(), strict=True):
         assert torch.equal(one, other)
 
 
@@ -54,8 +54,8 @@ def test_a_student_comes_back_from_disk_as_it_was(toy, tmp_path):
     specs, samples = toy
     before = pretrained(specs, samples, ("tactile_left", "proprioception"), tmp_path)
     policy = build(specs, samples, pretrained=before)
-    save_student(tmp_path / "student", policy, specs=specs, run={"seed": 0})
-    again, expected = load_student(tmp_path / "student")
+    save_policy(tmp_path / "student", policy, specs=specs, run={"seed": 0})
+    again, expected = load_policy(tmp_path / "student")
     assert expected == specs
     observation = {key: value[0] for key, value in samples.items()}
     for one in (policy, again):
@@ -81,7 +81,7 @@ def test_an_encoder_that_does_not_fit_is_refused(toy, tmp_path):
     other_unit = {**specs, "proprioception": dataclasses.replace(specs["proprioception"], unit="mm")}
     with pytest.raises(ShapeError, match="expects 'proprioception' with unit m, but it arrives with unit mm"):
         build(other_unit, samples, pretrained=without_touch)
-    with pytest.raises(ConfigError, match="must be a student, got a checkpoint of encoder"):
+    with pytest.raises(ConfigError, match="must be a policy, got a checkpoint of encoder"):
         save_and_load_encoder(without_touch, tmp_path)
 
 
@@ -90,4 +90,4 @@ def save_and_load_encoder(encoder: Pretrained, tmp_path) -> None:
 
     folder = tmp_path / "encoder"
     save_encoder(folder, encoder.encoder, normalizer=encoder.normalizer, observation=encoder.observation, readme="")
-    load_student(folder)
+    load_policy(folder)

@@ -4,7 +4,7 @@ import torch
 from vtt.errors import ConfigError, MissingError, StoreError
 from vtt.runs import RunFolder
 from vtt.store import EpisodeStore
-from vtt_policies.bundle import load_student
+from vtt_policies.bundle import load_policy
 from vtt_policies.config import DistillConfig, LearnerConfig, StudentConfig
 from vtt_policies.distill import distill, training_seeds
 from vtt_policies.evaluation import FIRST_EVALUATION_SEED, evaluation_seeds
@@ -26,7 +26,7 @@ def brief(out, **changes) -> DistillConfig:
 
 
 def weights(run) -> dict[str, torch.Tensor]:
-    return load_student(run)[0].student.state_dict()
+    return load_policy(run)[0].network.state_dict()
 
 
 def assert_equal_runs(one, other):

@@ -11,7 +11,7 @@ from vtt_policies.encoding import FrameEncoder
 
 
 def _gradients(policy, observation, *, weights) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    student = policy.student
+    student = policy.network
     student.zero_grad()
     encoder = FrameEncoder(student, policy.normalizer, device=torch.device("cpu"))
     latent = encoder.forward(observation)
@@ -26,7 +26,7 @@ def frames(fresh_student, monkeypatch):
     policy, episodes = fresh_student()
     observation = {key: np.concatenate([episode[key] for episode in episodes]) for key in policy.keys}
     count = len(next(iter(observation.values())))
-    weights = torch.randn(count, policy.student.encoder.config.latent_dim, generator=torch.Generator().manual_seed(0))
+    weights = torch.randn(count, policy.network.encoder.config.latent_dim, generator=torch.Generator().manual_seed(0))
     return policy, observation, weights
 
 
@@ -34,12 +34,12 @@ def test_portions_give_the_gradient_of_the_whole(frames):
     policy, observation, weights = frames
     latent, found = _gradients(policy, observation, weights=weights)
 
-    policy.student.zero_grad()
-    prepared = policy.normalizer.prepare({key: observation[key] for key in policy.student.encoder_keys})
-    whole = policy.student.encode(prepared)
+    policy.network.zero_grad()
+    prepared = policy.normalizer.prepare({key: observation[key] for key in policy.network.encoder_keys})
+    whole = policy.network.encode(prepared)
     torch.testing.assert_close(latent, whole.detach(), rtol=1e-4, atol=1e-5)
     (whole * weights).sum().backward()
-    expected = {name: p.grad for name, p in policy.student.encoder.named_parameters() if p.grad is not None}
+    expected = {name: p.grad for name, p in policy.network.encoder.named_parameters() if p.grad is not None}
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-4)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from vtt.errors import ConfigError, StoreError
-from vtt_policies.bundle import load_student
+from vtt_policies.bundle import load_policy
 from vtt_policies.config import DistillConfig, ImitateConfig, LearnerConfig, StudentConfig
 from vtt_policies.distill import distill
 from vtt_policies.imitate import imitate
@@ -40,7 +40,7 @@ def test_an_interrupted_clone_continues_bit_for_bit(tmp_path, monkeypatch, demon
         learner = LearnerConfig(encoder_rate=rate)
         config = ImitateConfig(demonstrations, tmp_path / name, iterations=3, updates=3, learner=learner)
         imitate(config, show_progress=False)
-        return load_student(tmp_path / name)[0].student.state_dict()
+        return load_policy(tmp_path / name)[0].network.state_dict()
 
     fit = Training.fit
 

@@ -30,7 +30,7 @@ def test_the_loss_is_hubers(errors, delta):
 
 def test_every_step_of_a_batch_weighs_the_same(fresh_student):
     policy, episodes = fresh_student()
-    learner = Learner(policy.student, policy.normalizer, config=LearnerConfig())
+    learner = Learner(policy.network, policy.normalizer, config=LearnerConfig())
     short = {key: value[:2] for key, value in episodes[0].items()}
     long = episodes[1]
     alone = [float(learner.loss(batch_of(policy, [episode])).detach()) for episode in (short, long)]
@@ -60,7 +60,7 @@ def test_progress_is_that_of_the_budget_which_runs_out_first():
 
 def test_updates_fit_the_labels(fresh_student):
     policy, episodes = fresh_student()
-    learner = Learner(policy.student, policy.normalizer, config=LearnerConfig(warmup=5, learning_rate=3e-3))
+    learner = Learner(policy.network, policy.normalizer, config=LearnerConfig(warmup=5, learning_rate=3e-3))
     batch = batch_of(policy, episodes)
     losses = [learner.update(batch, progress=0.0) for _ in range(60)]
     assert losses[-1] < 0.1 * losses[0]
@@ -69,19 +69,19 @@ def test_updates_fit_the_labels(fresh_student):
 @pytest.mark.parametrize(("rate", "moves"), [(0.0, False), (0.1, True)])
 def test_an_encoder_moves_unless_it_is_frozen(fresh_student, rate, moves):
     policy, episodes = fresh_student()
-    learner = Learner(policy.student, policy.normalizer, config=LearnerConfig(encoder_rate=rate))
-    before = {name: value.clone() for name, value in policy.student.state_dict().items()}
+    learner = Learner(policy.network, policy.normalizer, config=LearnerConfig(encoder_rate=rate))
+    before = {name: value.clone() for name, value in policy.network.state_dict().items()}
     for _ in range(3):
         learner.update(batch_of(policy, episodes), progress=0.0)
-    moved = {name for name, value in policy.student.state_dict().items() if not torch.equal(value, before[name])}
+    moved = {name for name, value in policy.network.state_dict().items() if not torch.equal(value, before[name])}
     assert any(name.startswith("encoder.") for name in moved) == moves
     assert "inlet.0.weight" in moved
 
 
 def test_what_a_frozen_encoder_said_stands_for_the_images(fresh_student):
     policy, episodes = fresh_student()
-    learner = Learner(policy.student, policy.normalizer, config=LearnerConfig(encoder_rate=0.0))
-    buffer = EpisodeBuffer((*policy.student.vector_keys, "latent"), capacity=10**9)
+    learner = Learner(policy.network, policy.normalizer, config=LearnerConfig(encoder_rate=0.0))
+    buffer = EpisodeBuffer((*policy.network.vector_keys, "latent"), capacity=10**9)
     for episode in episodes:
         buffer.add({**episode, "latent": policy.encode_episode(episode)})
     remembered = learner.loss(buffer.gather(range(len(buffer))))
@@ -92,27 +92,27 @@ def test_what_a_frozen_encoder_said_stands_for_the_images(fresh_student):
 def test_a_resumed_learner_takes_the_same_steps(fresh_student):
     policy, episodes = fresh_student()
     batch = batch_of(policy, episodes)
-    learner = Learner(policy.student, policy.normalizer, config=LearnerConfig(warmup=3))
+    learner = Learner(policy.network, policy.normalizer, config=LearnerConfig(warmup=3))
     learner.update(batch, progress=0.0)
     other, _ = fresh_student()
-    other.student.load_state_dict(policy.student.state_dict())
-    resumed = Learner(other.student, other.normalizer, config=LearnerConfig(warmup=3))
+    other.network.load_state_dict(policy.network.state_dict())
+    resumed = Learner(other.network, other.normalizer, config=LearnerConfig(warmup=3))
     resumed.load_state(copy.deepcopy(learner.state()))
     for progress in (0.1, 0.2, 0.3):
         assert learner.update(batch, progress=progress) == resumed.update(batch, progress=progress)
-    for one, two in zip(policy.student.parameters(), other.student.parameters(), strict=True):
+    for one, two in zip(policy.network.parameters(), other.network.parameters(), strict=True):
         assert torch.equal(one, two)
 
 
 def test_a_loss_that_is_not_finite_names_its_cause(fresh_student):
     policy, episodes = fresh_student()
-    learner = Learner(policy.student, policy.normalizer, config=LearnerConfig())
+    learner = Learner(policy.network, policy.normalizer, config=LearnerConfig())
     batch = batch_of(policy, episodes)
     spoilt = batch._replace(expert_action=np.full_like(batch.expert_action, np.nan))
     with pytest.raises(StateError, match="gradient step 0: expert_action of the batch hold values that are not"):
         learner.update(spoilt, progress=0.0)
     with torch.no_grad():
-        policy.student.head[0].weight.fill_(torch.inf)
+        policy.network.head[0].weight.fill_(torch.inf)
     with pytest.raises(StateError, match=r"the weights have diverged\. Lower learning_rate"):
         learner.update(batch, progress=0.0)
 

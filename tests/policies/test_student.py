@@ -17,8 +17,8 @@ def batch_of(policy, episodes):
 def forward(policy, batch):
     prepared = policy.normalizer.prepare(batch.observation)
     with torch.no_grad():
-        return policy.student(
-            policy.student.encode(prepared),
+        return policy.network(
+            policy.network.encode(prepared),
             prepared,
             torch.from_numpy(batch.previous_action),
             torch.from_numpy(batch.lengths),
