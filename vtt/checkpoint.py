@@ -12,7 +12,7 @@ training_state.safetensors   and their tensors
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from vtt.errors import ConfigError, ShapeError, StoreError
+from vtt.errors import ConfigError, StoreError
 from vtt.files import atomic_folder, settle_folder
 from vtt.normalizer import Normalizer
 from vtt.state_tree import pack, unpack
 from vtt.streams import StreamSpec
 
-__all__ = ["Checkpoint", "check_observation", "load", "load_training_state", "save"]
+__all__ = ["Checkpoint", "load", "load_training_state", "save"]
 
 _FORMAT, _VERSION = "vtt-checkpoint", 1
-
-# What a policy relies on. The rate is only nominal, and a name left empty on one side says nothing.
-_COMPARED = ("kind", "shape", "dtype", "unit")
-_COMPARED_IF_GIVEN = ("names", "sensor", "calibration_hash")
 
 
 @dataclass(frozen=True)
@@ -156,36 +152,6 @@ def load_training_state(folder: str | Path) -> dict[str, Any]:
         return unpack(structure, tensors)
     except KeyError as error:
         raise StoreError(f"{path} is damaged: tensor {error} is missing.") from error
-
-
-def check_observation(
-    expected: Mapping[str, StreamSpec], arriving: Mapping[str, StreamSpec], *, ignore: Collection[str] = ()
-) -> None:
-    """Refuse observations that a model was not trained on.
-
-    Args:
-        expected: What the model expects.
-        arriving: What an environment, a store or a robot offers.
-        ignore: Keys that may arrive without being used.
-
-    Raises:
-        ConfigError: If a key is missing, another one arrives, or a spec differs; names both sides.
-    """
-    missing = [key for key in expected if key not in arriving]
-    surplus = [key for key in arriving if key not in expected and key not in ignore]
-    if missing or surplus:
-        raise ConfigError(
-            f"The model expects {', '.join(sorted(expected))}, but {', '.join(sorted(arriving)) or 'nothing'} arrives. "
-            f"Missing: {', '.join(sorted(missing)) or 'none'}. Neither used nor ignored: "
-            f"{', '.join(sorted(surplus)) or 'none'}."
-        )
-    for key, want in expected.items():
-        got = arriving[key]
-        for name in (*_COMPARED, *_COMPARED_IF_GIVEN):
-            mine, theirs = getattr(want, name), getattr(got, name)
-            if mine != theirs and (name in _COMPARED or (mine and theirs)):
-                word = name.replace("_", " ")
-                raise ShapeError(f"The model expects '{key}' with {word} {mine}, but it arrives with {word} {theirs}.")
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -72,6 +71,8 @@ def resize(image: NDArray[Any], *, height: int, width: int) -> NDArray[Any]:
     *leading, rows, columns, channels = image.shape
     if (rows, columns) == (height, width):
         return image
+    import cv2  # a robot that is shown images of the right size needs no OpenCV
+
     shrinks = height <= rows and width <= columns
     resized = np.empty((int(np.prod(leading)), height, width, channels), image.dtype)
     for source, target in zip(image.reshape(-1, rows, columns, channels), resized, strict=True):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -16,13 +16,17 @@ from numpy.typing import NDArray
 
 from vtt.errors import ConfigError, ShapeError
 
-__all__ = ["Stream", "StreamKind", "StreamSpec", "check_episode", "check_key"]
+__all__ = ["Stream", "StreamKind", "StreamSpec", "check_episode", "check_key", "check_observation"]
 
 StreamKind = Literal["image", "tactile_image", "force_grid", "vector", "scalar"]
 
 # Number of axes of one sample.
 _AXES = {"image": 3, "tactile_image": 3, "force_grid": 3, "vector": 1, "scalar": 0}
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+# What a policy relies on. The rate is only nominal, and a name left empty on one side says nothing.
+_COMPARED = ("kind", "shape", "dtype", "unit")
+_COMPARED_IF_GIVEN = ("names", "sensor", "calibration_hash")
 
 
 class Stream(NamedTuple):
@@ -93,6 +97,36 @@ def check_key(key: str) -> None:
     """Refuse a stream name that could not be a folder on every system."""
     if not _KEY.fullmatch(key):
         raise ConfigError(f"A stream's name must be letters, digits and underscores after a letter, got '{key}'.")
+
+
+def check_observation(
+    expected: Mapping[str, StreamSpec], arriving: Mapping[str, StreamSpec], *, ignore: Collection[str] = ()
+) -> None:
+    """Refuse observations that a model was not trained on.
+
+    Args:
+        expected: What the model expects.
+        arriving: What an environment, a store or a robot offers.
+        ignore: Keys that may arrive without being used.
+
+    Raises:
+        ConfigError: If a key is missing, another one arrives, or a spec differs; names both sides.
+    """
+    missing = [key for key in expected if key not in arriving]
+    surplus = [key for key in arriving if key not in expected and key not in ignore]
+    if missing or surplus:
+        raise ConfigError(
+            f"The model expects {', '.join(sorted(expected))}, but {', '.join(sorted(arriving)) or 'nothing'} arrives. "
+            f"Missing: {', '.join(sorted(missing)) or 'none'}. Neither used nor ignored: "
+            f"{', '.join(sorted(surplus)) or 'none'}."
+        )
+    for key, want in expected.items():
+        got = arriving[key]
+        for name in (*_COMPARED, *_COMPARED_IF_GIVEN):
+            mine, theirs = getattr(want, name), getattr(got, name)
+            if mine != theirs and (name in _COMPARED or (mine and theirs)):
+                word = name.replace("_", " ")
+                raise ShapeError(f"The model expects '{key}' with {word} {mine}, but it arrives with {word} {theirs}.")
 
 
 def check_episode(streams: Mapping[str, StreamSpec], episode: Mapping[str, Stream]) -> None:

@@ -9,15 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vtt.checkpoint import check_observation
 from vtt.encoders import EncoderConfig, build_encoder, signal_specs
 from vtt.normalizer import Normalizer
 from vtt.pretrained import Pretrained
-from vtt.streams import StreamSpec
+from vtt.streams import StreamSpec, check_observation
 from vtt_policies.config import StudentConfig
 from vtt_policies.student import StudentPolicy, student_for
 
-__all__ = ["build_student"]
+__all__ = ["build_student", "fit_normalizer"]
 
 
 def build_student(
@@ -50,14 +49,7 @@ def build_student(
         ConfigError: If the pretrained encoder does not know what the student sees.
         ShapeError: If it knows it differently.
     """
-    rest = {key: image for key, image in (rest_images or {}).items() if key in specs}
-    known = {}
-    if pretrained is not None:
-        shared = [key for key in pretrained.observation if key in specs]
-        check_observation({k: pretrained.observation[k] for k in shared}, {k: specs[k] for k in shared})
-        known = {key: pretrained.normalizer.entries[key] for key in shared}
-    fitted = Normalizer.fit({key: spec for key, spec in specs.items() if key not in known}, samples, rest_images=rest)
-    normalizer = Normalizer({**fitted.entries, **known})
+    normalizer = fit_normalizer(specs, samples, pretrained=pretrained, rest_images=rest_images)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if pretrained is None:
@@ -68,3 +60,25 @@ def build_student(
             encoder = pretrained.encoder
         student = student_for(specs, encoder, network=network, action_dim=action_dim)
     return StudentPolicy(student.to(device), normalizer, keys=tuple(specs), device=device)
+
+
+def fit_normalizer(
+    specs: Mapping[str, StreamSpec],
+    samples: Mapping[str, Sequence[NDArray]],
+    *,
+    pretrained: Pretrained | None = None,
+    rest_images: Mapping[str, NDArray[np.uint8]] | None = None,
+) -> Normalizer:
+    """Measure how observations are normalised; what a pretrained encoder knows stays as it knows it.
+
+    Raises:
+        ShapeError: If it knows an observation differently.
+    """
+    rest = {key: image for key, image in (rest_images or {}).items() if key in specs}
+    known = {}
+    if pretrained is not None:
+        shared = [key for key in pretrained.observation if key in specs]
+        check_observation({k: pretrained.observation[k] for k in shared}, {k: specs[k] for k in shared})
+        known = {key: pretrained.normalizer.entries[key] for key in shared}
+    fitted = Normalizer.fit({key: spec for key, spec in specs.items() if key not in known}, samples, rest_images=rest)
+    return Normalizer({**fitted.entries, **known})

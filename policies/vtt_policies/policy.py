@@ -18,9 +18,9 @@ from vtt.errors import StateError, missing
 from vtt.images import from_network
 from vtt.normalizer import Normalizer, as_tensor
 from vtt.streams import StreamSpec
+from vtt_policies.deploy.contract import PREVIOUS_ACTION
 
 __all__ = [
-    "PREVIOUS_ACTION",
     "Deployable",
     "ExpertPolicy",
     "Observation",
@@ -29,9 +29,6 @@ __all__ = [
     "Recalls",
     "ZeroPolicy",
 ]
-
-PREVIOUS_ACTION = "previous_action"
-"""Key of a memory in which whoever executes actions writes what was executed, if the memory has it."""
 
 Observation = Mapping[str, NDArray]
 """Flat keys to arrays of shape (B, ...)."""

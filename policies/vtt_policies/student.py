@@ -19,7 +19,8 @@ from vtt.errors import ConfigError
 from vtt.normalizer import Normalizer
 from vtt.streams import StreamSpec
 from vtt_policies.config import StudentConfig
-from vtt_policies.policy import PREVIOUS_ACTION, Deployable, Observation
+from vtt_policies.deploy.contract import PREVIOUS_ACTION
+from vtt_policies.policy import Deployable, Observation
 
 __all__ = ["Student", "StudentPolicy", "student_for"]
 

@@ -10,8 +10,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from tqdm import tqdm
 
-from vtt.checkpoint import check_observation
-from vtt.streams import StreamSpec
+from vtt.streams import StreamSpec, check_observation
 from vtt_policies.bundle import load_policy
 from vtt_policies.environments import make_environments, stream_specs
 from vtt_policies.evaluation import FIRST_EVALUATION_SEED, Evaluation, evaluate, evaluation_seeds

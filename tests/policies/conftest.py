@@ -227,7 +227,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def corners():
     """Build the toy."""
 
@@ -247,7 +247,7 @@ def reach():
     return build
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fresh_student(corners):
     """Build an unfitted student of the toy, and expert episodes that hold all of the toy's observations."""
 

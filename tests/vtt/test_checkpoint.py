@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from vtt.checkpoint import check_observation, load, load_training_state, save
+from vtt.checkpoint import load, load_training_state, save
 from vtt.errors import ConfigError, ShapeError, StoreError
 from vtt.normalizer import Normalizer
 from vtt.state_tree import pack, unpack
-from vtt.streams import StreamSpec
+from vtt.streams import StreamSpec, check_observation
 
 OBSERVATION = {
     "tactile_left": StreamSpec("tactile_image", (6, 8, 3), "uint8", "1", 20.0, "gelsight_mini", "c0ffee"),

@@ -1,0 +1,46 @@
+"""`vtt export`: a policy as a folder that runs on a robot computer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vtt.cli import parse
+
+__all__ = ["ExportConfig", "main"]
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Write a policy as a bundle that runs without simulator and training libraries.
+
+    Attributes:
+        policy: Run, of which the newest checkpoint is taken, or checkpoint.
+        out: New folder to write.
+        to: "bundle" runs with torch; "onnx" is a bundle that runs with ONNX Runtime too.
+        max_magnitude: Largest absolute value of an action's component, of at most 1.
+        max_rate: Largest change of a component from one control step to the next; 2 is none.
+    """
+
+    policy: Path
+    out: Path
+    to: Literal["bundle", "onnx"] = "bundle"
+    max_magnitude: float = 1.0
+    max_rate: float = 2.0
+
+
+def main(argv: Sequence[str]) -> None:
+    """Write a policy as a folder that runs on a robot computer."""
+    config = parse(ExportConfig, argv, prog="vtt export")
+
+    from vtt_policies.deploy.export import export_bundle
+    from vtt_policies.deploy.limits import Limits
+
+    limits = Limits(max_magnitude=config.max_magnitude, max_rate=config.max_rate)
+    contract = export_bundle(config.policy, config.out, onnx=config.to == "onnx", limits=limits)
+    print(
+        f"A {contract.kind} that sees {', '.join(contract.observation)} and acts in {contract.action_dim} dimensions."
+    )
+    print(config.out)
