@@ -101,7 +101,7 @@ def test_a_bundle_is_a_checkpoint_too_but_not_the_other_way_round(exported):
     assert again.made_of() == policy.made_of()
     assert tuple(specs) == policy.keys
     assert "training_state.json" not in {file.name for file in folder.iterdir()}
-    with pytest.raises(ConfigError, match="must be a bundle, got a checkpoint. Run `vtt export"):
+    with pytest.raises(ConfigError, match=r"must be a bundle, got a checkpoint\. Run `vtt export"):
         load(folder.parent / "checkpoint")
     with pytest.raises(ConfigError, match="out must be a new folder"):
         export_bundle(folder, folder)
@@ -135,7 +135,7 @@ def test_another_sensor_is_refused_before_anything_moves(exported):
     specs = dict(policy.contract.observation)
     policy.check({**specs, "camera_front": StreamSpec("image", (8, 8, 3), "uint8", "", 20.0)})
     other = dataclasses.replace(specs["tactile_left"], calibration_hash="that of another gel")
-    with pytest.raises(ShapeError, match="calibration hash hash of tactile_left, but .* that of another gel"):
+    with pytest.raises(ShapeError, match=r"calibration hash hash of tactile_left, but .* that of another gel"):
         policy.check({**specs, "tactile_left": other})
     with pytest.raises(ConfigError, match="Missing: tactile_left"):
         policy.check({key: spec for key, spec in specs.items() if key != "tactile_left"})
@@ -146,7 +146,7 @@ def test_a_backend_that_is_not_there_says_so(exported, tmp_path, fresh_student, 
     torch_only = export(policy, load_policy(folder)[1], tmp_path)
     with pytest.raises(StoreError, match="Export the bundle with `vtt export --to onnx`"):
         load(torch_only, backend="onnx")
-    with pytest.raises(MissingError, match="No backend 'tensorrt'. Available: onnx, torch"):
+    with pytest.raises(MissingError, match=r"No backend 'tensorrt'\. Available: onnx, torch"):
         load(folder, backend="tensorrt")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ConfigError, match="threads must be at least 1, got 0"):
         load(folder, threads=0)

@@ -40,7 +40,6 @@ def main(argv: Sequence[str]) -> None:
 
     limits = Limits(max_magnitude=config.max_magnitude, max_rate=config.max_rate)
     contract = export_bundle(config.policy, config.out, onnx=config.to == "onnx", limits=limits)
-    print(
-        f"A {contract.kind} that sees {', '.join(contract.observation)} and acts in {contract.action_dim} dimensions."
-    )
+    keys = ", ".join(contract.observation)
+    print(f"A policy of kind {contract.kind} that sees {keys} and acts in {contract.action_dim} dimensions.")
     print(config.out)
