@@ -29,18 +29,36 @@ def keys_of(
 ) -> tuple[str, ...]:
     """Return the observation keys that a word stands for, for a robot with touch on `fingers` and these cameras.
 
+    Args:
+        word: A word of `WORDS`, or several words and keys, joined by commas.
+        fingers: Which fingers feel.
+        cameras: Which cameras there are.
+
     Raises:
-        MissingError: If there is no such word.
+        MissingError: If there is no such word or key.
 
     Example:
         >>> keys_of("tactile")
         ('proprioception', 'goal', 'tactile_left', 'tactile_right')
+        >>> keys_of("proprio,wrench")
+        ('proprioception', 'goal', 'wrench')
     """
-    if word not in WORDS:
-        raise missing("observation", word, WORDS)
+    if word in WORDS:
+        return _expand(WORDS[word], fingers, cameras)
+    known = _expand(WORDS["all"], fingers, cameras)
+    wanted: set[str] = set()
+    for name in word.split(","):
+        if name not in WORDS and name not in known:
+            raise missing("observation", name, WORDS)
+        wanted.update(_expand(WORDS[name], fingers, cameras) if name in WORDS else [name])
+    return tuple(key for key in known if key in wanted)
+
+
+def _expand(keys: Sequence[str], fingers: Sequence[str], cameras: Sequence[str]) -> tuple[str, ...]:
+    """Put the keys of each finger and camera in the place of what stands for them."""
     return tuple(
         full
-        for key in WORDS[word]
+        for key in keys
         for full in (
             [f"{key}{finger}" for finger in fingers]
             if key in (PAD, FORCE)

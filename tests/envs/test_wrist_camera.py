@@ -23,6 +23,7 @@ def test_it_stands_in_the_words_only_where_it_is_asked_for() -> None:
     assert keys_of("visual") == ("proprioception", "goal", "camera_front")
     assert keys_of("visual", cameras=_BOTH) == ("proprioception", "goal", "camera_front", "camera_wrist")
     assert keys_of("tactile", cameras=_BOTH) == keys_of("tactile")
+    assert keys_of("camera_front,oracle", cameras=_BOTH) == ("proprioception", "goal", "camera_front", "privileged")
     env = _make(cameras=["wrist"])
     assert tuple(env.reset([1, 2])) == tuple(env.stream_specs()) == ("proprioception", "goal", "camera_wrist")
 
