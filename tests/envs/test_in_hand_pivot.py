@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import mujoco
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -203,6 +204,26 @@ def test_the_tactile_image_shows_the_angle() -> None:
         assert (pressed == (np.abs(across) < 0.005)).mean() > 0.98
         assert 0.2 < pressed.mean() < 0.95
     assert (env.observation["tactile_left"] != env.rest_images()["tactile_left"]).any(axis=(1, 2, 3)).all()
+
+
+@pytest.mark.parametrize(("aside", "depth"), [(0.0, 3e-4), (0.004, 0.0015), (0.008, 0.0015)])
+def test_taxels_read_how_deep_the_object_is(aside: float, depth: float) -> None:
+    env = _make(1, "all", shape="bar")
+    env.reset([0])
+    engine, pad = env.engine, GelPad()
+    (rows, columns), model = pad.taxels, engine.model
+    for finger in ("left", "right"):
+        engine.qpos[0, model.joint(f"finger_{finger}").qposadr[0]] = 0.005 - depth
+    address, rotation = model.joint("object").qposadr[0], engine.body_rotation("tool")[0]
+    engine.qpos[0, address : address + 3] = engine.body_position("tool")[0] + rotation @ [aside, 0, 0.03]
+    mujoco.mju_mat2Quat(engine.qpos[0, address + 3 : address + 7], rotation.ravel())
+    engine.forward()
+    x = -((np.arange(rows) + 0.5) / rows - 0.5) * pad.window[0]
+
+    measured = engine.sensor("gel_left")[0, : rows * columns].reshape(rows, columns)
+
+    expected = np.clip(0.005 - np.abs(x - aside), 0, depth)
+    np.testing.assert_allclose(measured, np.tile(expected[:, None], columns), atol=1e-4)
 
 
 def test_a_held_object_weighs_on_the_gels() -> None:
