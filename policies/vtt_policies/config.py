@@ -4,16 +4,35 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from vtt.errors import ConfigError
 
-__all__ = ["BUDGET", "Budget", "DistillConfig", "ImitateConfig", "LearnerConfig", "Modality", "StudentConfig"]
+__all__ = [
+    "BUDGET",
+    "BcConfig",
+    "Budget",
+    "DistillConfig",
+    "GradientConfig",
+    "ImitateConfig",
+    "LearnerConfig",
+    "Modality",
+    "StudentConfig",
+    "TrainingConfig",
+]
 
 BUDGET = ("iterations", "seconds")
 """Settings that a continued run may change."""
 
 Modality = Literal["nothing", "touch", "vision"]
+
+
+def _check_positive(config: Any, *names: str) -> None:
+    """Refuse numbers that are given and not positive."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value <= 0:
+            raise ConfigError(f"{name} must be positive, got {value}.")
 
 
 @dataclass(frozen=True)
@@ -38,19 +57,17 @@ class StudentConfig:
     previous_action: bool = True
 
 
-@dataclass(frozen=True)
-class LearnerConfig:
-    """How the weights are fitted to the labels.
+@dataclass(frozen=True, kw_only=True)
+class GradientConfig:
+    """How gradient steps are taken.
 
     Attributes:
         learning_rate: Peak step size of AdamW.
-        encoder_rate: Step size of the encoder relative to `learning_rate`; 0 freezes it and remembers what it saw.
+        encoder_rate: Step size of the visuo-tactile encoder relative to `learning_rate`; 0 freezes it.
         warmup: Gradient steps until the peak.
         fall_from: Share of the budget after which the step size falls to zero.
         weight_decay: Decoupled weight decay of the weight matrices.
         max_grad_norm: Norm to which gradients are clipped.
-        huber_delta: Action error beyond which the loss grows linearly.
-        batch_episodes: Whole episodes per gradient step.
     """
 
     learning_rate: float = 2e-3
@@ -60,6 +77,26 @@ class LearnerConfig:
     fall_from: float = 0.5
     weight_decay: float = 1e-4
     max_grad_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot learn."""
+        _check_positive(self, "learning_rate", "max_grad_norm")
+        for name in ("encoder_rate", "warmup", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if not 0.0 <= self.fall_from < 1.0:
+            raise ConfigError(f"fall_from must be in [0, 1), got {self.fall_from}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerConfig(GradientConfig):
+    """How a student is fitted to the labels of whole episodes.
+
+    Attributes:
+        huber_delta: Action error beyond which the loss grows linearly.
+        batch_episodes: Whole episodes per gradient step.
+    """
+
     # Nearly absolute: where the expert knows what the student cannot, a squared loss teaches the mean of its answers,
     # which is to hesitate; an absolute one their median. On the same 624 episodes of peg insertion, frozen encoder, 192
     # held-out seeds: .48 with 0.5, .66 with 0.05.
@@ -68,14 +105,13 @@ class LearnerConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot learn."""
-        for name in ("learning_rate", "max_grad_norm", "huber_delta", "batch_episodes"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}.")
-        for name in ("encoder_rate", "warmup", "weight_decay"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}.")
-        if not 0.0 <= self.fall_from < 1.0:
-            raise ConfigError(f"fall_from must be in [0, 1), got {self.fall_from}.")
+        super().__post_init__()
+        _check_positive(self, "huber_delta", "batch_episodes")
+
+    @property
+    def batch_size(self) -> int:
+        """Samples per gradient step: whole episodes."""
+        return self.batch_episodes
 
 
 @dataclass(frozen=True)
@@ -94,10 +130,7 @@ class Budget:
         """Refuse a budget without an end."""
         if self.iterations is None and self.seconds is None:
             raise ConfigError("A budget must end, got neither iterations nor seconds.")
-        for name in ("iterations", "seconds"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ConfigError(f"{name} must be positive, got {value}.")
+        _check_positive(self, "iterations", "seconds")
 
     def progress(self, iterations: float, seconds: float) -> float:
         """Tell the share of the budget that is spent, in 0..1.
@@ -115,23 +148,53 @@ class Budget:
         return min(1.0, max(by_iterations, by_time))
 
 
-@dataclass(frozen=True)
-class DistillConfig:
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """What every training of a policy on labels takes.
+
+    Attributes:
+        out: Run folder. An interrupted run there continues.
+        student: Observation word, or comma-separated keys, that the policy sees.
+        without: Take a modality from the policy and leave all else equal: the control, or, with an encoder that was
+            pretrained with that modality, a policy that is deployed without the sensor.
+        encoder: Checkpoint of a pretrained encoder.
+        seed: Seed of everything random.
+        iterations: Iterations, each followed by a checkpoint; with `seconds` alone, as many as fit.
+        seconds: Wall time after which training stops.
+        updates: Gradient steps per iteration.
+        device: Torch device of the policy.
+    """
+
+    out: Path
+    student: str = "tactile"
+    without: Modality = "nothing"
+    encoder: Path | None = None
+    seed: int = 0
+    iterations: int | None = None
+    seconds: float | None = None
+    updates: int = 100
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot work before anything is made."""
+        Budget(self.iterations, self.seconds)
+        _check_positive(self, "updates")
+
+    @property
+    def budget(self) -> Budget:
+        """When training stops."""
+        return Budget(self.iterations, self.seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig(TrainingConfig):
     """Train a student on the labels of an environment's expert, while the student drives (DAgger).
 
     Attributes:
         env: Gymnasium id with its module, "vtt_envs:vtt/PegInsertion-v0".
-        out: Run folder. An interrupted run there continues.
-        student: Observation word, or comma-separated keys, that the student sees.
-        without: Take a modality from the student and leave all else equal: the control.
-        encoder: Checkpoint of a pretrained encoder.
         data: Episode store of expert episodes; without, the first iteration records its own.
         env_args: Further options of the environment, each key=value.
-        seed: Seed of everything random.
         num_envs: Episodes per iteration, run side by side.
-        iterations: Iterations of rollout and updates; with `seconds` alone, as many as fit.
-        seconds: Wall time after which training stops.
-        updates: Gradient steps per iteration.
         first_updates: Gradient steps of the first iteration, which learns from the expert alone; without, as many as in
             the others. A student that can do nothing yet wastes its first rollouts.
         freeze_from: Share of the budget after which the encoder is frozen and only what it says of each frame is kept:
@@ -139,38 +202,27 @@ class DistillConfig:
         frozen_updates: Gradient steps per iteration from then on.
         expert_iterations: k in the expert's share of the driving, max(0, 1 - i / k) in iteration i.
         memory_gb: Size of the episodes kept in memory, in 1e9 bytes; the oldest are forgotten, on disk all are kept.
-        device: Torch device of the student.
         network: The student.
         learner: How it is fitted.
     """
 
     env: str
-    out: Path
-    student: str = "tactile"
-    without: Modality = "nothing"
-    encoder: Path | None = None
     data: Path | None = None
     env_args: tuple[str, ...] = ()
-    seed: int = 0
     num_envs: int = 64
-    iterations: int | None = None
-    seconds: float | None = None
     updates: int = 40
     first_updates: int | None = None
     freeze_from: float = 0.4
     frozen_updates: int = 100
     expert_iterations: int = 1
     memory_gb: float = 4.0
-    device: str = "cpu"
     network: StudentConfig = field(default_factory=StudentConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot work before anything is made."""
-        Budget(self.iterations, self.seconds)
-        for name in ("num_envs", "updates", "first_updates", "frozen_updates", "expert_iterations", "memory_gb"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}.")
+        super().__post_init__()
+        _check_positive(self, "num_envs", "first_updates", "frozen_updates", "expert_iterations", "memory_gb")
         if not 0.0 <= self.freeze_from <= 1.0:
             raise ConfigError(f"freeze_from must be in [0, 1], got {self.freeze_from}.")
 
@@ -182,44 +234,41 @@ class DistillConfig:
         return max(0.0, 1.0 - iteration / self.expert_iterations)
 
 
-@dataclass(frozen=True)
-class ImitateConfig:
-    """Train a student on recorded expert episodes (behaviour cloning).
+@dataclass(frozen=True, kw_only=True)
+class ImitateConfig(TrainingConfig):
+    """Train a policy on recorded expert episodes.
 
     Attributes:
         data: Episode store.
-        out: Run folder. An interrupted run there continues.
-        student: Observation word, or comma-separated keys, that the student sees.
-        without: Take a modality from the student and leave all else equal: the control.
-        encoder: Checkpoint of a pretrained encoder.
-        seed: Seed of everything random.
-        iterations: Rounds of `updates` gradient steps, each followed by a checkpoint.
-        seconds: Wall time after which training stops.
-        updates: Gradient steps per iteration.
+        episodes: Use the first so many episodes; without, all.
         held_out: Share of the episodes that are kept for the validation loss.
-        device: Torch device of the student.
+    """
+
+    method: ClassVar[str]
+
+    data: Path
+    episodes: int | None = None
+    iterations: int | None = 20
+    held_out: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot work before anything is made."""
+        super().__post_init__()
+        _check_positive(self, "episodes")
+        if not 0.0 <= self.held_out < 1.0:
+            raise ConfigError(f"held_out must be in [0, 1), got {self.held_out}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BcConfig(ImitateConfig):
+    """Behaviour cloning: a student, recurrent or not, that decides every step.
+
+    Attributes:
         network: The student.
         learner: How it is fitted.
     """
 
-    data: Path
-    out: Path
-    student: str = "tactile"
-    without: Modality = "nothing"
-    encoder: Path | None = None
-    seed: int = 0
-    iterations: int | None = 20
-    seconds: float | None = None
-    updates: int = 100
-    held_out: float = 0.1
-    device: str = "cpu"
+    method = "bc"
+
     network: StudentConfig = field(default_factory=StudentConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
-
-    def __post_init__(self) -> None:
-        """Refuse settings that cannot work before anything is made."""
-        Budget(self.iterations, self.seconds)
-        if self.updates <= 0:
-            raise ConfigError(f"updates must be positive, got {self.updates}.")
-        if not 0.0 <= self.held_out < 1.0:
-            raise ConfigError(f"held_out must be in [0, 1), got {self.held_out}.")

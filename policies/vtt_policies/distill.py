@@ -9,29 +9,27 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import NamedTuple
 
 import numpy as np
 from gymnasium.vector import VectorEnv
 from tqdm import tqdm
 
-from vtt.checkpoint import load_training_state
 from vtt.pretrained import load_encoder
 from vtt.store import EpisodeStore
 from vtt_policies.bundle import load_as
-from vtt_policies.config import BUDGET, Budget, DistillConfig
+from vtt_policies.config import DistillConfig
 from vtt_policies.construction import build_student
 from vtt_policies.environments import make_environments, rest_images, stream_specs
 from vtt_policies.evaluation import FIRST_EVALUATION_SEED
 from vtt_policies.learner import Learner
-from vtt_policies.observations import ObservationGroups, environment_word, resolve_keys, without_keys
+from vtt_policies.observations import environment_word, student_keys
 from vtt_policies.policy import ExpertPolicy
 from vtt_policies.recording import RolloutStore, read_episodes
-from vtt_policies.replay import EpisodeBuffer
+from vtt_policies.replay import Batch, EpisodeBuffer
 from vtt_policies.rollout import Episode, rollout
 from vtt_policies.student import StudentPolicy
-from vtt_policies.training import Trained, Training, begin_run
+from vtt_policies.training import Trained, Training, begin_run_of, begin_training
 
 __all__ = ["distill", "training_seeds"]
 
@@ -81,11 +79,9 @@ class _Distillation:
         self.env = env
         self.config = config
         offered = stream_specs(env)
-        keys = without_keys(resolve_keys(config.student, offered), config.without)
-        groups = ObservationGroups(student=keys, ignore=tuple(key for key in offered if key not in keys))
-        groups.check(offered)
+        keys = student_keys(config.student, offered, without=config.without)
         self.specs = {key: offered[key] for key in keys}
-        self.folder = begin_run(config.out, asdict(config), seed=config.seed, may_change=("out", *BUDGET))
+        self.folder = begin_run_of(config)
         self.store = RolloutStore(
             config.out / "rollouts", observations=self.specs, facts={"env": config.env, "seed": config.seed}
         )
@@ -100,10 +96,10 @@ class _Distillation:
         config = self.config
         training, first = self._begin()
         buffer = EpisodeBuffer(list(self.specs), capacity=int(config.memory_gb * 1e9))
-        if training.learner.frozen:
-            self._reduce(buffer, training)
+        if self.learner.frozen:
+            self._reduce(buffer)
         for iteration in range(training.iteration):
-            self._remember(self._recorded(iteration), buffer, training)
+            self._remember(self._recorded(iteration), buffer)
         with tqdm(
             total=config.iterations, initial=training.iteration, unit="it", disable=None if show_progress else True
         ) as bar:
@@ -113,13 +109,13 @@ class _Distillation:
                 closing = rest is not None and training.iteration > 0 and rest < 2.0 * self.gather_seconds
                 gathered = first or (_Gathered([], 0.0, 0) if closing else self._gather(training))
                 first = None
-                if not training.learner.frozen and training.progress >= config.freeze_from:
-                    training.learner.freeze()
-                    self._reduce(buffer, training)
-                self._remember(gathered.episodes, buffer, training)
+                if not self.learner.frozen and training.progress >= config.freeze_from:
+                    self.learner.freeze()
+                    self._reduce(buffer)
+                self._remember(gathered.episodes, buffer)
                 updating = time.perf_counter()
                 share = config.expert_share(training.iteration)
-                updates = config.frozen_updates if training.learner.frozen else config.updates
+                updates = config.frozen_updates if self.learner.frozen else config.updates
                 if training.iteration == 0 and config.first_updates:
                     updates = config.first_updates
                 loss = training.fit(buffer, updates=updates, until_over=closing)
@@ -140,16 +136,16 @@ class _Distillation:
                 bar.set_postfix(success=f"{self.success:.2f}", loss=f"{loss:.4f}", fps=f"{speed:.0f}")
         return training.result()
 
-    def _begin(self) -> tuple[Training, _Gathered | None]:
+    def _begin(self) -> tuple[Training[Batch], _Gathered | None]:
         """Build the student on the first episodes, or load it; return episodes that are not remembered yet."""
         config = self.config
         last = self.folder.last()
         first: _Gathered | None = None
         if last is not None:
-            policy, _ = load_as(StudentPolicy, last, device=config.device)
+            self.policy, _ = load_as(StudentPolicy, last, device=config.device)
         else:
             first = self._first_episodes()
-            policy = build_student(
+            self.policy = build_student(
                 self.specs,
                 {key: [episode[key] for episode in first.episodes] for key in self.specs},
                 action_dim=int(self.env.single_action_space.shape[0]),  # pyright: ignore[reportOptionalSubscript]
@@ -159,17 +155,9 @@ class _Distillation:
                 seed=config.seed,
                 device=config.device,
             )
-        learner = Learner(policy.network, policy.normalizer, config=config.learner, device=config.device)
-        training = Training(
-            self.folder,
-            policy,
-            learner,
-            specs=self.specs,
-            budget=Budget(config.iterations, config.seconds),
-            seed=config.seed,
-        )
+        self.learner = Learner(self.policy.network, self.policy.normalizer, config=config.learner, device=config.device)
+        training = begin_training(self.folder, self.policy, self.learner, specs=self.specs, config=config)
         if last is not None:
-            training.continue_from(load_training_state(last))
             self.success = training.metrics.rows()[-1]["rollout_success"]
         elif first is not None and not config.data and not self._recorded(0):
             self.store.add(first.episodes, iteration=0, seeds=training_seeds(config.seed, 0, config.num_envs))
@@ -194,7 +182,7 @@ class _Distillation:
             return read_episodes(EpisodeStore.open(self.config.data), tuple(self.specs))
         return self.store.iteration(iteration)
 
-    def _gather(self, training: Training) -> _Gathered:
+    def _gather(self, training: Training[Batch]) -> _Gathered:
         """Let the student drive, and record; or read what was recorded before an interruption."""
         began = time.perf_counter()
         iteration = training.iteration
@@ -204,7 +192,7 @@ class _Distillation:
             seeds = training_seeds(config.seed, iteration, config.num_envs)
             driven = rollout(
                 self.env,
-                training.policy,
+                self.policy,
                 seeds,
                 record=tuple(self.specs),
                 expert_share=config.expert_share(iteration),
@@ -215,18 +203,18 @@ class _Distillation:
             self.gather_seconds = time.perf_counter() - began
         return _Gathered(episodes, time.perf_counter() - began, _steps(episodes))
 
-    def _remember(self, episodes: Sequence[Episode], buffer: EpisodeBuffer, training: Training) -> None:
+    def _remember(self, episodes: Sequence[Episode], buffer: EpisodeBuffer) -> None:
         """Add episodes to what is learned from."""
         for episode in episodes:
-            latent = {"latent": training.policy.encode_episode(episode)} if training.learner.frozen else {}
+            latent = {"latent": self.policy.encode_episode(episode)} if self.learner.frozen else {}
             buffer.add({**episode, **latent})
         self.episodes += len(episodes)
         self.env_steps += _steps(episodes)
 
-    def _reduce(self, buffer: EpisodeBuffer, training: Training) -> None:
+    def _reduce(self, buffer: EpisodeBuffer) -> None:
         """Remember what a frozen encoder says instead of what it saw."""
         vectors = [key for key, spec in self.specs.items() if spec.kind == "vector"]
-        buffer.reduce(vectors, training.policy.encode_episode)
+        buffer.reduce(vectors, self.policy.encode_episode)
 
 
 def _steps(episodes: Sequence[Episode]) -> int:

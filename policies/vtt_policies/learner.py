@@ -1,4 +1,4 @@
-"""Fits a student to labelled episodes: the loss, the step-size schedule, one gradient step.
+"""Fits a policy to labels: the step-size schedule, one gradient step, and the loss of a student.
 
 N steps of whole episodes in a row, A action dimensions.
 """
@@ -6,8 +6,9 @@ N steps of whole episodes in a row, A action dimensions.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from numpy.typing import NDArray
@@ -16,12 +17,14 @@ from torch.nn.functional import huber_loss
 
 from vtt.errors import StateError
 from vtt.normalizer import Normalizer
-from vtt_policies.config import LearnerConfig
+from vtt_policies.config import GradientConfig, LearnerConfig
 from vtt_policies.encoding import FrameEncoder
 from vtt_policies.replay import Batch
 from vtt_policies.student import Student
 
-__all__ = ["Learner", "imitation_loss", "rate_factor"]
+__all__ = ["GradientSteps", "Learner", "imitation_loss", "rate_factor"]
+
+BatchT = TypeVar("BatchT")
 
 
 def imitation_loss(action: Tensor, expert_action: Tensor, *, delta: float) -> Tensor:
@@ -57,40 +60,41 @@ def rate_factor(step: int, *, progress: float, warmup: int, fall_from: float = 0
     return rise * 0.5 * (1.0 + math.cos(math.pi * fallen))
 
 
-class Learner:
-    """AdamW on a student.
+class GradientSteps(ABC, Generic[BatchT]):
+    """AdamW with a step size that follows the budget; stops with the cause when a loss is not finite.
 
     Args:
-        student: The network, on `device`.
-        normalizer: Prepares raw observations for it.
-        config: Step sizes and loss.
-        device: Where the arithmetic happens.
+        network: What is fitted.
+        encoder: Its part with a step size of its own, if it has one.
+        config: Step sizes.
     """
 
-    def __init__(
-        self, student: Student, normalizer: Normalizer, *, config: LearnerConfig, device: str | torch.device = "cpu"
-    ) -> None:
-        self.student = student
-        self.normalizer = normalizer
+    config: GradientConfig
+
+    def __init__(self, network: nn.Module, encoder: nn.Module | None, *, config: GradientConfig) -> None:
         self.config = config
         self.steps = 0
-        self._device = torch.device(device)
-        self.frozen = False
-        self._encoder = FrameEncoder(student, normalizer, device=self._device)
-        if config.encoder_rate == 0.0:
-            self.freeze()
-        self.optimizer = torch.optim.AdamW(_parameter_groups(student, config), lr=config.learning_rate)
+        self._network = network
+        self.optimizer = torch.optim.AdamW(_parameter_groups(network, encoder, config), lr=config.learning_rate)
 
-    def freeze(self) -> None:
-        """Leave the encoder as it is from now on; batches then hold its `latent` instead of what it saw."""
-        self.frozen = True
-        self.student.encoder.requires_grad_(False)
+    @property
+    @abstractmethod
+    def batch_size(self) -> int:
+        """Samples that `update` is given."""
 
-    def update(self, batch: Batch, *, progress: float) -> float:
+    @abstractmethod
+    def loss(self, batch: BatchT) -> Tensor:
+        """Measure the network on a batch. Scalar."""
+
+    @abstractmethod
+    def streams(self, batch: BatchT) -> Mapping[str, NDArray]:
+        """List the arrays of a batch by name, to find the one that is not finite."""
+
+    def update(self, batch: BatchT, *, progress: float) -> float:
         """Take one gradient step.
 
         Args:
-            batch: Labelled episodes. With a frozen encoder they hold its `latent` instead of what it saw.
+            batch: Labelled samples.
             progress: Share of the budget that is spent, in 0..1.
 
         Returns:
@@ -104,19 +108,92 @@ class Learner:
                 self.steps, progress=progress, warmup=self.config.warmup, fall_from=self.config.fall_from
             )
             group["lr"] = self.config.learning_rate * group["relative_rate"] * factor
-        self.student.train()
+        self._network.train()
         loss = self.loss(batch)
         if not torch.isfinite(loss):
             raise StateError(self._blame(batch))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self._encoder.backward()
+        self.backward(loss)
         norm = nn.utils.clip_grad_norm_(self._trained(), self.config.max_grad_norm)
         if not torch.isfinite(norm):
             raise StateError(f"The gradient must be finite, got norm {float(norm)} at gradient step {self.steps}.")
         self.optimizer.step()
         self.steps += 1
         return float(loss.detach())
+
+    def backward(self, loss: Tensor) -> None:
+        """Compute the gradients of a loss."""
+        loss.backward()
+
+    def state(self) -> dict[str, Any]:
+        """Return everything a resumed run needs besides the policy's weights."""
+        return {"steps": self.steps, "optimizer": self.optimizer.state_dict()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` returned."""
+        self.steps = state["steps"]
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def _trained(self) -> list[nn.Parameter]:
+        """List the parameters that are fitted."""
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def _blame(self, batch: BatchT) -> str:
+        """Say where a loss that is not finite comes from: the labels, an observation, or the weights."""
+        streams = self.streams(batch)
+        bad = [key for key, array in streams.items() if not bool(torch.isfinite(torch.from_numpy(array)).all())]
+        cause = f"{', '.join(bad)} of the batch hold values that are not" if bad else "the weights have diverged"
+        return f"The loss must be finite at gradient step {self.steps}: {cause}. " + (
+            "Correct the data." if bad else "Lower learning_rate."
+        )
+
+
+class Learner(GradientSteps[Batch]):
+    """Fits a student to whole episodes.
+
+    Args:
+        student: The network, on `device`.
+        normalizer: Prepares raw observations for it.
+        config: Step sizes and loss.
+        device: Where the arithmetic happens.
+    """
+
+    config: LearnerConfig
+
+    def __init__(
+        self, student: Student, normalizer: Normalizer, *, config: LearnerConfig, device: str | torch.device = "cpu"
+    ) -> None:
+        self.student = student
+        self.normalizer = normalizer
+        self._device = torch.device(device)
+        self.frozen = False
+        self._encoder = FrameEncoder(student, normalizer, device=self._device)
+        if config.encoder_rate == 0.0:
+            self.freeze()
+        super().__init__(student, student.encoder, config=config)
+
+    @property
+    def batch_size(self) -> int:
+        """Whole episodes."""
+        return self.config.batch_episodes
+
+    def freeze(self) -> None:
+        """Leave the encoder as it is from now on; batches then hold its `latent` instead of what it saw."""
+        self.frozen = True
+        self.student.encoder.requires_grad_(False)
+
+    def streams(self, batch: Batch) -> Mapping[str, NDArray]:
+        """List the arrays of a batch."""
+        return {
+            **batch.observation,
+            "previous_action": batch.previous_action,
+            "expert_action": batch.expert_action,
+        }
+
+    def backward(self, loss: Tensor) -> None:
+        """Compute the gradients, the encoder's on all cores."""
+        loss.backward()
+        self._encoder.backward()
 
     def loss(self, batch: Batch) -> Tensor:
         """Compare the student with the labels of a batch. Scalar."""
@@ -131,41 +208,28 @@ class Learner:
 
     def state(self) -> dict[str, Any]:
         """Return everything a resumed run needs besides the weights."""
-        return {"steps": self.steps, "frozen": self.frozen, "optimizer": self.optimizer.state_dict()}
+        return {**super().state(), "frozen": self.frozen}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state` returned."""
-        self.steps = state["steps"]
         if state["frozen"]:
             self.freeze()
-        self.optimizer.load_state_dict(state["optimizer"])
-
-    def _trained(self) -> list[nn.Parameter]:
-        """List the parameters that are fitted."""
-        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        super().load_state(state)
 
     def _tensor(self, array: NDArray) -> Tensor:
         """Move an array to where the arithmetic happens."""
         return torch.from_numpy(array).to(self._device)
 
-    def _blame(self, batch: Batch) -> str:
-        """Say where a loss that is not finite comes from: the labels, an observation, or the weights."""
-        streams = {**batch.observation, "previous_action": batch.previous_action, "expert_action": batch.expert_action}
-        bad = [key for key, array in streams.items() if not bool(torch.isfinite(torch.from_numpy(array)).all())]
-        cause = f"{', '.join(bad)} of the batch hold values that are not" if bad else "the weights have diverged"
-        return f"The loss must be finite at gradient step {self.steps}: {cause}. " + (
-            "Correct the data." if bad else "Lower learning_rate."
-        )
 
-
-def _parameter_groups(student: Student, config: LearnerConfig) -> list[dict]:
+def _parameter_groups(network: nn.Module, encoder: nn.Module | None, config: GradientConfig) -> list[dict]:
     """Split the weights by step size, and by whether they decay: biases, norms and embeddings of one axis do not."""
-    parts = [([module for name, module in student.named_children() if name != "encoder"], 1.0)]
-    if config.encoder_rate > 0.0:
-        parts.append(([student.encoder], config.encoder_rate))
+    own = {id(parameter) for parameter in encoder.parameters()} if encoder is not None else set()
+    rest = [parameter for parameter in network.parameters() if id(parameter) not in own]
+    parts = [(rest, 1.0)]
+    if encoder is not None and config.encoder_rate > 0.0:
+        parts.append((list(encoder.parameters()), config.encoder_rate))
     groups = []
-    for modules, rate in parts:
-        parameters = [parameter for module in modules for parameter in module.parameters()]
+    for parameters, rate in parts:
         for decays in (True, False):
             chosen = [parameter for parameter in parameters if (parameter.ndim > 1) == decays]
             decay = config.weight_decay if decays else 0.0

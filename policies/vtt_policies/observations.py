@@ -9,7 +9,16 @@ from typing import Any
 
 from vtt.errors import ConfigError, missing
 
-__all__ = ["TOUCH", "WORDS", "ObservationGroups", "environment_word", "resolve_keys", "without_keys"]
+__all__ = [
+    "TOUCH",
+    "WORDS",
+    "ObservationGroups",
+    "environment_word",
+    "is_privileged",
+    "resolve_keys",
+    "student_keys",
+    "without_keys",
+]
 
 TOUCH = ("tactile_*", "force_*", "wrench")
 """Patterns of the keys that carry touch."""
@@ -58,10 +67,33 @@ def resolve_keys(selection: str, available: Iterable[str]) -> tuple[str, ...]:
     return tuple(key for key in offered if key in wanted)
 
 
+def is_privileged(key: str) -> bool:
+    """Tell whether an observation is one that only a simulator knows."""
+    return _matches(key, _PRIVILEGED)
+
+
 def without_keys(keys: Iterable[str], modality: str) -> tuple[str, ...]:
     """Drop the keys of one modality: `touch`, `vision` or `nothing`."""
     dropped = _patterns(modality)
     return tuple(key for key in keys if not _matches(key, dropped))
+
+
+def student_keys(selection: str, offered: Iterable[str], *, without: str = "nothing") -> tuple[str, ...]:
+    """Choose what a deployable policy sees; the rest is ignored on purpose.
+
+    Args:
+        selection: A word of `WORDS`, or keys.
+        offered: Keys that the environment or the store offers.
+        without: Modality that is taken away.
+
+    Raises:
+        MissingError: If a key is not offered.
+        ConfigError: If nothing is left, or something that only a simulator knows.
+    """
+    offered = tuple(offered)
+    keys = without_keys(resolve_keys(selection, offered), without)
+    ObservationGroups(student=keys, ignore=tuple(key for key in offered if key not in keys)).check(offered)
+    return keys
 
 
 def environment_word(selection: str, *, without: str = "nothing") -> str:
@@ -94,7 +126,7 @@ class ObservationGroups:
         """Refuse an empty student and one that sees what only a simulator knows."""
         if not self.student:
             raise ConfigError("student must name at least one observation key, got none.")
-        leaked = [key for key in self.student if _matches(key, _PRIVILEGED)]
+        leaked = [key for key in self.student if is_privileged(key)]
         if leaked:
             raise ConfigError(f"student must not see privileged observations, got {', '.join(leaked)}.")
         both = sorted(set(self.ignore) & {*self.student, *self.teacher})

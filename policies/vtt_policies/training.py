@@ -7,21 +7,25 @@ import json
 import shutil
 import time
 from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
+import torch
 
+from vtt.checkpoint import load_training_state
 from vtt.errors import ConfigError
 from vtt.runs import RunFolder
 from vtt.streams import StreamSpec
 from vtt_policies.bundle import save_policy
-from vtt_policies.config import Budget
-from vtt_policies.learner import Learner
-from vtt_policies.replay import EpisodeBuffer
-from vtt_policies.student import StudentPolicy
+from vtt_policies.config import BUDGET, Budget, TrainingConfig
+from vtt_policies.learner import GradientSteps
+from vtt_policies.policy import Deployable
 
-__all__ = ["Trained", "Training", "begin_run"]
+__all__ = ["Source", "Trained", "Training", "begin_run", "begin_run_of", "begin_training"]
+
+BatchT = TypeVar("BatchT")
 
 
 class Trained(NamedTuple):
@@ -70,17 +74,54 @@ def begin_run(path: Path, settings: Mapping[str, Any], *, seed: int, may_change:
     return RunFolder.create(path, config=settings, seed=seed)
 
 
-class Training:
-    """Fits a student in iterations and leaves a checkpoint after each.
+def begin_run_of(config: TrainingConfig, **facts: str) -> RunFolder:
+    """Make the folder of a training, or continue the run that is there; `facts` are settings beside the config's."""
+    return begin_run(config.out, {**facts, **asdict(config)}, seed=config.seed, may_change=("out", *BUDGET))
+
+
+def begin_training(
+    run: RunFolder,
+    policy: Deployable,
+    learner: GradientSteps[BatchT],
+    *,
+    specs: Mapping[str, StreamSpec],
+    config: TrainingConfig,
+) -> Training[BatchT]:
+    """Begin to train a policy, or go on from the run's newest checkpoint, of which the policy was loaded.
+
+    Args:
+        run: Folder of the run.
+        policy: The policy.
+        learner: What fits it.
+        specs: What the policy sees.
+        config: Budget and seed.
+    """
+    training = Training(run, policy, learner, specs=specs, budget=config.budget, seed=config.seed)
+    last = run.last()
+    if last is not None:
+        training.continue_from(load_training_state(last))
+    return training
+
+
+class Source(Protocol[BatchT]):
+    """What batches are drawn from."""
+
+    def sample(self, count: int, *, rng: np.random.Generator) -> BatchT:
+        """Draw a batch of so many samples."""
+        ...
+
+
+class Training(Generic[BatchT]):
+    """Fits a policy in iterations and leaves a checkpoint after each.
 
     Batches are drawn from a generator that is seeded by run and iteration, so that an iteration needs no memory of how
     the earlier ones were drawn.
 
     Args:
         run: Folder of the run.
-        policy: The student.
+        policy: The policy.
         learner: What fits it.
-        specs: What the student sees.
+        specs: What the policy sees.
         budget: When to stop.
         seed: Seed of the run.
     """
@@ -88,8 +129,8 @@ class Training:
     def __init__(
         self,
         run: RunFolder,
-        policy: StudentPolicy,
-        learner: Learner,
+        policy: Deployable,
+        learner: GradientSteps[BatchT],
         *,
         specs: Mapping[str, StreamSpec],
         budget: Budget,
@@ -128,11 +169,11 @@ class Training:
         self._before = state["seconds"]
         self.metrics = self.run.metrics(through_step=self.iteration)
 
-    def fit(self, buffer: EpisodeBuffer, *, updates: int, until_over: bool = False) -> float:
+    def fit(self, source: Source[BatchT], *, updates: int, until_over: bool = False) -> float:
         """Take the gradient steps of one iteration, fewer if time runs out.
 
         Args:
-            buffer: Labelled episodes.
+            source: Labelled samples.
             updates: How many.
             until_over: Go on until the budget is spent.
 
@@ -141,13 +182,16 @@ class Training:
         """
         rng = np.random.default_rng([self._seed, self.iteration, 1])
         losses = []
-        for update in itertools.count() if until_over else range(updates):
-            done = self.iteration + min(1.0, update / updates)
-            progress = self._budget.progress(self.iteration if until_over else done, self.seconds)
-            if progress >= 1.0:
-                break
-            batch = buffer.sample(self.learner.config.batch_episodes, rng=rng)
-            losses.append(self.learner.update(batch, progress=progress))
+        # Dropout and the noise of losses draw from torch's own generator: seeded likewise, and given back.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(np.random.default_rng([self._seed, self.iteration, 3]).integers(2**63)))
+            for update in itertools.count() if until_over else range(updates):
+                done = self.iteration + min(1.0, update / updates)
+                progress = self._budget.progress(self.iteration if until_over else done, self.seconds)
+                if progress >= 1.0:
+                    break
+                batch = source.sample(self.learner.batch_size, rng=rng)
+                losses.append(self.learner.update(batch, progress=progress))
         self.iteration += 1
         return float(np.mean(losses)) if losses else float("nan")
 

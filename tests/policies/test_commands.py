@@ -15,7 +15,7 @@ def test_the_commands_go_together(tmp_path, capsys):
     small = ["--iterations", "1", "--updates", "2", "--network.hidden-dim", "16"]
     distill.main(["--env", TOY, "--out", str(run), "--num-envs", "4", "--env-args", "noise=0.1", *small])
     assert capsys.readouterr().out.splitlines()[-1] == str(run)
-    imitate.main(["--data", str(run / "rollouts"), "--out", str(tmp_path / "clone"), *small])
+    imitate.main(["bc", "--data", str(run / "rollouts"), "--out", str(tmp_path / "clone"), *small])
     assert "Validation loss" in capsys.readouterr().out
     common = ["--env", TOY, "--n", "5", "--num-envs", "4"]
     out = tmp_path / "results" / "expert.json"

@@ -1,18 +1,26 @@
-"""`vtt imitate`: behaviour cloning from an episode store."""
+"""`vtt imitate`: behaviour cloning, ACT or diffusion policy from an episode store."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 from vtt.cli import parse
-from vtt_policies.config import ImitateConfig
+from vtt.errors import missing
+from vtt_policies.chunking.config import (
+    ACT_PRESETS,
+    DIFFUSION_PRESETS,
+    ActTrainingConfig,
+    DiffusionTrainingConfig,
+)
+from vtt_policies.config import BcConfig, ImitateConfig
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str]) -> None:
-    """Clone the behaviour of recorded expert episodes."""
-    config = parse(ImitateConfig, argv, prog="vtt imitate")
+    """Learn from recorded expert episodes: bc, act or diffusion."""
+    config = read(argv)
 
     from vtt_policies.imitate import imitate
 
@@ -20,3 +28,28 @@ def main(argv: Sequence[str]) -> None:
     print(f"Stopped after {reached.iterations} iterations, {reached.seconds:.0f} s.")
     print(f"Validation loss: {float(reached.metrics['validation_loss']):.4f}")
     print(reached.run.path)
+
+
+def read(argv: Sequence[str]) -> ImitateConfig:
+    """Read the arguments; the settings of a network start from the preset that they name."""
+    import tyro
+
+    def method(config_class: type[ImitateConfig], presets: Mapping[str, Any]) -> Any:
+        name = _preset(argv)
+        if name not in presets:
+            raise missing("preset", name, presets)
+        given = {"network": presets[name]} if presets[name] is not None else {}
+        # Required settings stay required.
+        default = config_class(data=tyro.MISSING, out=tyro.MISSING, **given)
+        return Annotated[config_class, tyro.conf.subcommand(name=config_class.method, default=default)]
+
+    bc = method(BcConfig, {name: None for name in ACT_PRESETS})
+    act = method(ActTrainingConfig, ACT_PRESETS)
+    diffusion = method(DiffusionTrainingConfig, DIFFUSION_PRESETS)
+    return parse(bc | act | diffusion, argv, prog="vtt imitate", description=main.__doc__)
+
+
+def _preset(argv: Sequence[str]) -> str:
+    """Find the preset before the other arguments are read."""
+    words = [word for argument in argv for word in argument.split("=", 1)]
+    return words[words.index("--preset") + 1] if "--preset" in words[:-1] else "demo"
