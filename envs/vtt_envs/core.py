@@ -72,10 +72,10 @@ class BatchedEnv:
     Args:
         task: What to do, with which robot.
         num_envs: Number of environments B.
-        observation: A word of `vtt_envs.observations.WORDS`.
+        observation: A word of `vtt_envs.observations.WORDS`, or several words and keys, joined by commas.
         num_threads: Physics threads; 0 takes all cores.
-        device: Torch device of the touch simulation and, with `"mjwarp"`, of the physics.
-        backend: What computes the physics: `"mujoco"`, or `"mjwarp"` (docs/backends.md).
+        device: Torch device of the touch simulation and, but for `"mujoco"`, of the physics.
+        backend: What computes the physics: `"mujoco"`, `"mjwarp"` or `"isaacgym"` (docs/backends.md).
         renderer: How camera images are made; see `vtt_envs.camera`.
         cameras: Which cameras the words with a camera observe: `"front"` and `"wrist"`, on the tool.
         calibration: Optics of the pads' sensors; None is the calibration shipped for the robot's sensor.
@@ -114,6 +114,10 @@ class BatchedEnv:
         self.num_envs = num_envs
         self.control_dt = task.substeps * task.physics_dt
         self.horizon = task.horizon
+        if backend == "isaacgym":
+            from vtt_envs.isaacgym.engine import check_support
+
+            check_support(task, self.keys)
         robot.touch = any(key in self.keys for key in (*self._pads, *self._forces))
         spec = self._build(task)
         if WRIST_CAMERA in self._cameras:
@@ -348,10 +352,11 @@ class BatchedEnv:
         return self._renderer.render(self.engine, np.arange(self.num_envs) if ids is None else ids)
 
     def close(self) -> None:
-        """Release graphics contexts."""
+        """Release graphics contexts and other processes."""
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+        self.engine.close()
 
     def _control(self, ids: NDArray[np.intp], action: NDArray) -> None:
         self.engine.ctrl[ids] = self.task.robot.control(self.engine, ids, action, payload=self.task.payload)

@@ -18,7 +18,7 @@ from vtt.errors import missing
 
 __all__ = ["Backend", "Engine", "make_engine"]
 
-Backend = Literal["mujoco", "mjwarp"]
+Backend = Literal["mujoco", "mjwarp", "isaacgym"]
 
 
 class Engine:
@@ -117,6 +117,9 @@ class Engine:
         """
         return self.batch.ray(origin, directions, geomgroup=geomgroup, ids=ids, normal=True)
 
+    def close(self) -> None:
+        """Release what the process holds elsewhere, of which MuJoCo has nothing."""
+
 
 def make_engine(backend: Backend, model: mujoco.MjModel, *, num_envs: int, num_threads: int, device: str) -> Engine:
     """Make the engine of a back end.
@@ -132,4 +135,8 @@ def make_engine(backend: Backend, model: mujoco.MjModel, *, num_envs: int, num_t
         from vtt_envs.warp_engine import WarpEngine
 
         return WarpEngine(model, num_envs=num_envs, num_threads=num_threads, device=device)
+    if backend == "isaacgym":
+        from vtt_envs.isaacgym.engine import IsaacGymEngine
+
+        return IsaacGymEngine(model, num_envs=num_envs, num_threads=num_threads, device=device)
     raise missing("backend", backend, get_args(Backend))
