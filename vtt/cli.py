@@ -32,7 +32,7 @@ __all__ = ["main", "parse", "parse_key_values", "run"]
 
 _log = logging.getLogger(__name__)
 _GROUP = "vtt.commands"
-_PACKAGES = ("vtt", "vtt_sensors", "vtt_envs", "vtt_policies")
+_PACKAGES = ("vtt", "vtt_sensors", "vtt_envs", "vtt_policies", "vtt_ros")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 _OPTION = re.compile(r"(?<![\w-])--[A-Za-z][\w.-]*")
 

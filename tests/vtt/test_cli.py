@@ -63,7 +63,7 @@ def keep_logging():
     handlers, level = root.handlers[:], root.level
     yield
     root.handlers[:], root.level = handlers, level
-    for name in ("vtt", "vtt_sensors", "vtt_envs", "vtt_policies"):
+    for name in ("vtt", "vtt_sensors", "vtt_envs", "vtt_policies", "vtt_ros"):
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 

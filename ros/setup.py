@@ -1,0 +1,25 @@
+"""What colcon needs besides setup.cfg; pip installs `vtt_ros` with the rest of vtt."""
+
+from glob import glob
+
+from setuptools import setup
+
+setup(
+    name="vtt_ros",
+    version="0.1.0",
+    python_requires=">=3.11",
+    packages=["vtt_ros", "vtt_ros.gate", "vtt_ros.drill"],
+    package_data={"vtt_ros": ["py.typed", "*.xml"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", ["resource/vtt_ros"]),
+        ("share/vtt_ros", ["package.xml"]),
+        ("share/vtt_ros/launch", sorted(glob("launch/*.launch.py"))),
+        ("share/vtt_ros/config", sorted(glob("config/*.yaml"))),
+    ],
+    entry_points={
+        "console_scripts": [
+            "safety_gate = vtt_ros.gate.node:main",
+            "robot_model = vtt_ros.robot_model:main",
+        ]
+    },
+)
