@@ -9,7 +9,8 @@ import pytest
 from vtt.errors import ConfigError, MissingError
 from vtt_envs.core import BatchedEnv
 from vtt_envs.task import axis_rotation
-from vtt_envs.tasks.objects import Peg, keypoint_distance
+from vtt_envs.tasks.held import keypoint_distance
+from vtt_envs.tasks.objects import Peg
 from vtt_envs.tasks.peg_insertion import PegInsertion
 
 SHAPES = ("round", "square", "hexagonal")

@@ -4,16 +4,19 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from vtt_envs.robots.base import GelPad, Robot, add_free_body
+from vtt_envs.robots.base import TABLE, GelPad, Robot, add_free_body
 from vtt_envs.robots.floating import FloatingGripper
 from vtt_envs.robots.franka import FrankaArm
-from vtt_envs.robots.gripper import FINGERS
+from vtt_envs.robots.gripper import FINGER_TRAVEL, FINGERS, PAD_MIDDLE, meet_table
 from vtt_envs.robots.hand import Hand
 from vtt_envs.robots.menagerie import ARMS, MenagerieArm
 from vtt_envs.robots.probe import Probe
 
 __all__ = [
     "FINGERS",
+    "FINGER_TRAVEL",
+    "PAD_MIDDLE",
+    "TABLE",
     "FloatingGripper",
     "FrankaArm",
     "GelPad",
@@ -23,6 +26,7 @@ __all__ = [
     "Robot",
     "add_free_body",
     "grippers",
+    "meet_table",
 ]
 
 

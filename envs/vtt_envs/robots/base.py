@@ -28,6 +28,7 @@ from vtt_envs.engine import Engine
 __all__ = [
     "BASE_FROM_TOOL",
     "GEL_MASS",
+    "TABLE",
     "TOOL_PROPRIOCEPTION",
     "GelPad",
     "Robot",
@@ -47,6 +48,7 @@ TOOL_PROPRIOCEPTION = (
     *(f"tool_angular_velocity_{a}" for a in "xyz"),
 )
 GEL_MASS = 0.003  # kg
+TABLE = 4  # collision bit of the floor, see `BatchedEnv`
 
 
 @dataclass(frozen=True)

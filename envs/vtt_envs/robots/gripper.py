@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import mujoco
 
-from vtt_envs.robots.base import GelPad, add_pad
+from vtt_envs.robots.base import TABLE, GelPad, add_pad
 
-__all__ = ["FINGERS", "MIRRORED", "add_fingers", "add_grip"]
+__all__ = ["FINGERS", "FINGER_TRAVEL", "MIRRORED", "PAD_MIDDLE", "add_fingers", "add_grip", "meet_table"]
 
 FINGERS = ("left", "right")
 MIRRORED = ("right",)
-_TRAVEL = 0.04  # m, of each finger
+FINGER_TRAVEL = 0.04  # m, of each finger, from closed to its open stop
+PAD_MIDDLE = 0.0126  # m from the fingertips to the middle of the gels
 
 
 def add_fingers(
@@ -36,7 +37,7 @@ def add_fingers(
             name=f"finger_{finger}",
             type=mujoco.mjtJoint.mjJNT_SLIDE,
             axis=[0, sign, 0],
-            range=[0, _TRAVEL],
+            range=[0, FINGER_TRAVEL],
             limited=mujoco.mjtLimited.mjLIMITED_TRUE,
             solref_limit=[0.004, 1],  # hard stops
             armature=0.05,
@@ -70,3 +71,11 @@ def add_grip(spec: mujoco.MjSpec) -> None:
         actuator.biastype = mujoco.mjtBias.mjBIAS_AFFINE
         actuator.gainprm[0] = -1.0
         actuator.biasprm[:3] = [0, 0, -5.0]
+
+
+def meet_table(spec: mujoco.MjSpec) -> None:
+    """Let pads and fingers collide with the floor and with what collides with it."""
+    for finger in FINGERS:
+        for part in ("pad", "shell"):
+            geom = spec.geom(f"{part}_{finger}")
+            geom.contype = geom.conaffinity = 1 | TABLE

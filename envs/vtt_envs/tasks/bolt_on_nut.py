@@ -9,18 +9,19 @@ Legend: B environments, n environments being reset.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import ClassVar
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from vtt.errors import ConfigError, missing
+from vtt.errors import missing
 from vtt_envs.engine import Engine
 from vtt_envs.robots import FloatingGripper, Robot
-from vtt_envs.task import Camera, Task, rotate_back, uniform
-from vtt_envs.tasks.objects import BOLTS, keypoint_distance, match_pads, place_in_grip
+from vtt_envs.task import Camera, check_range, uniform
+from vtt_envs.tasks.held import HeldObjectTask, held_names
+from vtt_envs.tasks.objects import BOLTS, match_pads
 
 __all__ = ["BoltOnNut"]
 
@@ -31,7 +32,7 @@ _CAMERA = Camera((0.2, -0.2, 0.14), (0.0, 0.0, 0.04))
 
 
 @dataclass
-class BoltOnNut(Task):
+class BoltOnNut(HeldObjectTask):
     """Set a bolt on a nut and turn it clockwise until its thread has caught; by default M16.
 
     The bolt's head sits in the grip tilted about the pad normal by an angle that no sensor but touch reveals; how far
@@ -85,41 +86,27 @@ class BoltOnNut(Task):
     tilt: float = 0.63
     thread_start: float = 1.2
     turn: float = 1.0
-    reward_kind: str = "dense"
+    _: KW_ONLY
     horizon: int = 100
-    physics_dt: float = 0.002
-    substeps: int = 25
     robot: Robot = field(default_factory=FloatingGripper)
     camera: Camera = _CAMERA
 
     robots: ClassVar = {"floating": FloatingGripper}
     goal_names = ("nut_x", "nut_y", "nut_z", "nut_axis_x", "nut_axis_y", "nut_axis_z")
-    privileged_names = (
-        *(f"nut_from_bolt_{a}" for a in "xyz"),
-        *(f"tool_from_bolt_{a}" for a in "xyz"),
-        *(f"bolt_axis_{a}" for a in "xyz"),
-        *(f"tool_from_nut_{a}" for a in "xyz"),
-        "thread_start_x",
-        "thread_start_y",
-    )
+    privileged_names = (*held_names("bolt", "nut"), "thread_start_x", "thread_start_y")
     objects = ("bolt",)
     surroundings = ("nut",)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.size not in BOLTS:
             raise missing("bolt", self.size, BOLTS)
-        if not 0 <= self.nut_noise <= 0.02:
-            raise ConfigError(f"nut_noise must be in [0, 0.02] m, got {self.nut_noise}.")
-        if not 0 <= self.tilt <= 0.8:
-            raise ConfigError(f"tilt must be in [0, 0.8] rad, got {self.tilt}.")
-        if not _MISS <= self.thread_start <= 6:
-            raise ConfigError(f"thread_start must be in [{_MISS}, 6] rad, got {self.thread_start}.")
-        if not 0.1 <= self.turn <= 6:
-            raise ConfigError(f"turn must be in [0.1, 6] rad, got {self.turn}.")
-        if self.reward_kind not in ("dense", "sparse"):
-            raise ConfigError(f"reward_kind must be dense or sparse, got '{self.reward_kind}'.")
-        self._bolt = BOLTS[self.size]
-        self.payload = self._bolt.mass
+        check_range("nut_noise", self.nut_noise, 0, 0.02, "m")
+        check_range("thread_start", self.thread_start, _MISS, 6, "rad")
+        check_range("turn", self.turn, 0.1, 6, "rad")
+        bolt = self._bolt = BOLTS[self.size]
+        protrusion = (0.01375, 0.8 * bolt.length)
+        self._hold(bolt, target="nut", top=bolt.nut_height, noise=self.nut_noise, protrusion=protrusion)
 
     def build(self, spec: mujoco.MjSpec) -> None:
         """Add nut and bolt."""
@@ -127,68 +114,17 @@ class BoltOnNut(Task):
         self._bolt.add_to(spec)
         match_pads(spec, self.robot, self.payload)
 
-    def bind(self, engine: Engine) -> None:
-        """Look up addresses; see `Task`."""
-        self._address = engine.model.joint("bolt").qposadr[0]
-        self._noise = np.zeros((engine.num_envs, 3))
-
-    def reset(self, engine: Engine, ids: NDArray[np.intp], generators: Sequence[np.random.Generator]) -> None:
-        """Draw new episodes; see the class for the ranges."""
-        bolt = self._bolt
-        nut = uniform(generators, np.array([-0.1, -0.1, 0.0]), np.array([0.1, 0.1, 0.02]))
-        self._noise[ids] = uniform(generators, np.full(3, -self.nut_noise), np.full(3, self.nut_noise))
-        tilt = uniform(generators, -self.tilt, self.tilt)
-        protrusion = uniform(generators, 0.01375, 0.8 * bolt.length)
-        offset = uniform(generators, np.array([-0.02, -0.02, 0.01]), np.array([0.02, 0.02, 0.03]))
-        angles = uniform(generators, np.array([-1.0, -0.1, -0.1]), np.array([1.0, 0.1, 0.1]))
+    def _turn_in_grip(self, angles: NDArray[np.float64], generators: Sequence[np.random.Generator]) -> NDArray:
+        """Turn the tool so that a wrist is equally far from its home pose before and after; draw the thread's start."""
         angles[:, 0] += (self.thread_start + self.turn) / 2
-        start = uniform(generators, _MISS, self.thread_start)
-        position = nut + offset
-        position[:, 2] += bolt.nut_height + protrusion
-        # The head is held between the fingertips, or its lower face, and its top.
-        pivot = (np.maximum(bolt.thread_length - protrusion, 0) + bolt.length - protrusion) / 2
-        qpos = engine.qpos[ids]
-        place_in_grip(
-            self.robot,
-            qpos,
-            self._address,
-            position=position,
-            angles=angles,
-            tilt=tilt,
-            pivot=pivot,
-            middle=pivot + protrusion,
-            radius=bolt.head_diameter / 2,
-            turn=angles[:, 0] - start,
-        )
-        engine.qpos[ids] = qpos
-        engine.mocap_pos[ids, 0] = nut
-
-    def _state(self, engine: Engine) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray]:
-        """Tool position and axes, lower end and upward axis of the bolt, middle of the nut's top; base frame."""
-        axis = -engine.body_rotation("bolt")[:, :, 2]
-        top = engine.body_position("nut") + np.array([0, 0, self._bolt.nut_height])
-        return engine.body_position("tool"), engine.body_rotation("tool"), engine.body_position("bolt"), axis, top
-
-    def goal(self, engine: Engine) -> NDArray[np.float32]:
-        """Observed middle of the nut's top in [m] and the nut's axis, in the tool frame. Shape (B, 6)."""
-        tool, rotation, _, _, top = self._state(engine)
-        observed = rotate_back(rotation, top + self._noise - tool)
-        return np.concatenate([observed, rotation[:, 2]], axis=1).astype(np.float32)
+        return angles[:, 0] - uniform(generators, _MISS, self.thread_start)
 
     def privileged(self, engine: Engine) -> NDArray[np.float32]:
         """Bolt against nut, bolt and nut against tool, in [m], direction of the bolt's thread start. Shape (B, 14).
 
         The thread catches when it is deep enough and starts at +x of the base.
         """
-        tool, rotation, tip, axis, top = self._state(engine)
-        parts = [
-            tip - top,
-            rotate_back(rotation, tip - tool),
-            rotate_back(rotation, axis),
-            rotate_back(rotation, top - tool),
-            engine.body_rotation("bolt")[:, :2, 0],
-        ]
-        return np.concatenate(parts, axis=1).astype(np.float32)
+        return np.column_stack([super().privileged(engine), engine.body_rotation("bolt")[:, :2, 0]]).astype(np.float32)
 
     def _turned(self, engine: Engine) -> NDArray[np.float64]:
         """Turn since the thread has caught, in [rad], told by the depth; negative before. Shape (B,)."""
@@ -201,16 +137,13 @@ class BoltOnNut(Task):
         inside = np.linalg.norm((tip - top)[:, :2], axis=1) < _INSIDE
         return inside & (axis[:, 2] > np.cos(_UPRIGHT)) & (self._turned(engine) > self.turn)
 
-    def reward(self, engine: Engine, success: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Dense: `(exp(-40 D) + q) / 2 - 1`; sparse: success. Shape (B,)."""
-        if self.reward_kind == "sparse":
-            return success.astype(np.float64)
-        _, _, tip, axis, top = self._state(engine)
+    def dense_reward(self, engine: Engine) -> NDArray[np.float64]:
+        """`(exp(-40 D) + q) / 2 - 1`. Shape (B,)."""
+        _, _, tip, _, top = self._state(engine)
         depth = self._bolt.catch_depth + self.turn * self._bolt.pitch / (2 * np.pi)
         inside = np.linalg.norm((tip - top)[:, :2], axis=1) < _INSIDE
         done = np.clip((self._turned(engine) + self.thread_start) / (self.thread_start + self.turn), 0, 1)
-        distance = keypoint_distance(tip, axis, top - np.array([0, 0, depth]))
-        return (np.exp(-40 * distance) + inside * done) / 2 - 1
+        return (self._closeness(engine, depth=depth) + inside * done) / 2 - 1
 
     def expert(self, engine: Engine) -> NDArray[np.float32]:
         """Upright the bolt, lower it into the nut's mouth, press lightly and turn it clockwise. Shape (B, 6)."""
@@ -230,11 +163,4 @@ class BoltOnNut(Task):
         turn[:, 2] = np.where(self._turned(engine) > -2 * np.pi, -spin, 0)  # where the threads touch
         move = np.column_stack([across, down])
         move -= np.cross(turn, tip - tool)  # turning the tool swings the bolt's end; hold it in place
-        twist = np.concatenate(
-            [
-                rotate_back(rotation, move) / self.robot.translation_step,
-                rotate_back(rotation, turn) / self.robot.rotation_step,
-            ],
-            axis=1,
-        )
-        return np.clip(twist, -1, 1).astype(np.float32)
+        return self.tool_action(rotation, move, turn)

@@ -12,17 +12,17 @@ Legend: B environments, n environments being reset.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import ClassVar
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from vtt.errors import ConfigError, missing
+from vtt.errors import missing
 from vtt_envs.engine import Engine
-from vtt_envs.robots import Robot, grippers
-from vtt_envs.task import Camera, Task, axis_rotation, rotate, rotate_back, uniform
+from vtt_envs.robots import FINGER_TRAVEL, PAD_MIDDLE, Robot, grippers, meet_table
+from vtt_envs.task import Camera, Task, axis_rotation, check_range, rotate, rotate_back, uniform, unit_vectors
 
 __all__ = ["DoorOpening"]
 
@@ -41,11 +41,8 @@ _BAR, _POST = 0.006, 0.005  # m, half the width of a bar (T-bar handle, 12 mm, 1
 _BAR_LENGTH, _POST_SPACING = 0.156, 0.096  # m
 _BAR_END = 0.016  # m from the grasped point up to the bar's end
 _KNOB = 0.015  # m, radius
-_PAD_MIDDLE = 0.0126  # m from the fingertips to the middle of the gels
-_FINGER_TRAVEL = 0.04  # m, each finger, from closed to its open stop
 _GRIPPED = 4.0  # N on each pad, from which the expert pulls
 _GAIN = 0.4  # of the expert: what comes two steps late does not swing
-_TABLE = 4  # collision bit of the floor, see `BatchedEnv`
 _CAMERA = Camera((-0.4, -0.3, 0.46), (0.0, 0.05, 0.14), field_of_view=40.0)
 
 
@@ -99,10 +96,8 @@ class DoorOpening(Task):
     handle: str = "round"
     handle_noise: float = 0.02
     hinge_friction: float = 1.0
-    reward_kind: str = "dense"
+    _: KW_ONLY
     horizon: int = 150
-    physics_dt: float = 0.002
-    substeps: int = 25
     robot: Robot = field(default_factory=_ROBOTS["floating"])
     camera: Camera = _CAMERA
 
@@ -128,26 +123,19 @@ class DoorOpening(Task):
     )
     objects = ("handle",)
     surroundings = ("cabinet",)
-    payload = 0.0
     open_angle: ClassVar = 0.58  # rad
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.handle not in _HANDLES:
             raise missing("handle of DoorOpening", self.handle, _HANDLES)
-        if not 0 <= self.handle_noise <= 0.03:
-            raise ConfigError(f"handle_noise must be in [0, 0.03] m, got {self.handle_noise}.")
-        if not _LEAST_FRICTION <= self.hinge_friction <= 1.2:
-            raise ConfigError(f"hinge_friction must be in [{_LEAST_FRICTION}, 1.2] N m, got {self.hinge_friction}.")
-        if self.reward_kind not in ("dense", "sparse"):
-            raise ConfigError(f"reward_kind must be dense or sparse, got '{self.reward_kind}'.")
+        check_range("handle_noise", self.handle_noise, 0, 0.03, "m")
+        check_range("hinge_friction", self.hinge_friction, _LEAST_FRICTION, 1.2, "N m")
 
     def build(self, spec: mujoco.MjSpec) -> None:
         """Add cabinet, door and handle, and let the fingers meet them."""
         box, cylinder = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER
-        for finger in self.robot.fingers:
-            for part in ("pad", "shell"):
-                geom = spec.geom(f"{part}_{finger}")
-                geom.contype = geom.conaffinity = 1 | _TABLE
+        meet_table(spec)
         cabinet = spec.worldbody.add_body(name="cabinet", mocap=True)
         cabinet.add_geom(
             type=box,
@@ -231,7 +219,7 @@ class DoorOpening(Task):
         qpos = engine.qpos[ids]
         offset[:, 0] *= -1  # off the door is along its -x
         self.robot.place(
-            qpos, handle + rotate(base_from_door, offset), angles, opening=np.full(len(ids), _FINGER_TRAVEL)
+            qpos, handle + rotate(base_from_door, offset), angles, opening=np.full(len(ids), FINGER_TRAVEL)
         )
         qpos[:, self._hinge] = angle
         engine.qpos[ids] = qpos
@@ -240,11 +228,6 @@ class DoorOpening(Task):
         """Position and axes of the tool, grasped point of the handle, outward normal of the door; base frame."""
         tool, handle = engine.body_position("tool"), engine.body_position("handle")
         return tool, engine.body_rotation("tool"), handle, -engine.body_rotation("door")[:, :, 0]
-
-    def _grip(self, engine: Engine) -> NDArray[np.float64]:
-        """Force of each pad on the handle in [N]. Shape (B, 2)."""
-        forces = [engine.sensor(f"contact_{finger}")[:, 1:4] for finger in self.robot.fingers]
-        return np.linalg.norm(forces, axis=2).T
 
     def goal(self, engine: Engine) -> NDArray[np.float32]:
         """Grasped point in [m] and door normal as first seen, the hinge's axis, in the tool frame. Shape (B, 9)."""
@@ -262,7 +245,7 @@ class DoorOpening(Task):
             np.column_stack([engine.qpos[:, self._hinge], engine.qvel[:, self._hinge_dof], self._mass]),
             np.column_stack([-self._radius, self._friction, self._damping]),
             self._gel_friction[:, self._pads[:1], 0],
-            self._grip(engine),
+            self.pad_forces(engine),
         ]
         return np.concatenate(parts, axis=1).astype(np.float32)
 
@@ -270,12 +253,10 @@ class DoorOpening(Task):
         """Whether the door is open. Shape (B,)."""
         return engine.qpos[:, self._hinge] > self.open_angle
 
-    def reward(self, engine: Engine, success: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Dense: `.2 exp(-20 d) + .8 a - 1`; sparse: success. Shape (B,)."""
-        if self.reward_kind == "sparse":
-            return success.astype(np.float64)
+    def dense_reward(self, engine: Engine) -> NDArray[np.float64]:
+        """`.2 exp(-20 d) + .8 a - 1`. Shape (B,)."""
         tool, rotation, handle, _ = self._state(engine)
-        distance = np.linalg.norm(handle - tool + _PAD_MIDDLE * rotation[:, :, 2], axis=1)
+        distance = np.linalg.norm(handle - tool + PAD_MIDDLE * rotation[:, :, 2], axis=1)
         opened = np.clip(engine.qpos[:, self._hinge] / self.open_angle, 0, 1)
         return 0.2 * np.exp(-20 * distance) + 0.8 * opened - 1
 
@@ -286,37 +267,24 @@ class DoorOpening(Task):
         level = np.cross(normal, [0.0, 0.0, 1.0])  # along the door
         off, side = (error * normal).sum(axis=1), (error * level).sum(axis=1)
         spin = _half_turn(np.arctan2(level[:, 1], level[:, 0]) - np.arctan2(rotation[:, 1, 1], rotation[:, 0, 1]))
-        down = error[:, 2] - _PAD_MIDDLE  # the tool's way to where the grasped point is at the pads' middle
-        gripped = (self._grip(engine) > _GRIPPED).all(axis=1) & (np.abs(off) < 0.009)
+        down = error[:, 2] - PAD_MIDDLE  # the tool's way to where the grasped point is at the pads' middle
+        gripped = (self.pad_forces(engine) > _GRIPPED).all(axis=1) & (np.abs(off) < 0.009)
         aligned = (np.abs(off) < 0.004) & (np.abs(side) < 0.008) & (np.abs(spin) < 0.1)
         low = error[:, 2] > -_BAR_END  # a fingertip is below the bar's end
         close = gripped | (aligned & (np.abs(down) < 0.004))
         free = aligned | (low & (np.abs(side) < 0.02))
         rise = np.where(free, down, error[:, 2] + _BAR_END + 0.01)
         radius = handle - engine.body_position("door")
-        pull = _unit(np.column_stack([radius[:, 1], -radius[:, 0]]))  # the hinge turns about -z
+        pull = unit_vectors(np.column_stack([radius[:, 1], -radius[:, 0]]))  # the hinge turns about -z
         along = np.where(gripped[:, None], self.robot.translation_step * pull, _GAIN * off[:, None] * normal[:, :2])
         across = along + _GAIN * side[:, None] * level[:, :2]
         turn = np.cross(-rotation[:, :, 2], [0.0, 0.0, 1.0])  # rotation vector that levels the tool
         turn[:, 2] = spin
         turn *= _GAIN
         turn[:, 2] -= np.where(gripped, engine.qvel[:, self._hinge_dof] * self.substeps * self.physics_dt, 0)
-        twist = np.concatenate(
-            [
-                rotate_back(rotation, np.column_stack([across, _GAIN * rise])) / self.robot.translation_step,
-                rotate_back(rotation, turn) / self.robot.rotation_step,
-                np.where(close, 1.0, -1.0)[:, None],
-            ],
-            axis=1,
-        )
-        return np.clip(twist, -1, 1).astype(np.float32)
+        return self.tool_action(rotation, np.column_stack([across, _GAIN * rise]), turn, np.where(close, 1.0, -1.0))
 
 
 def _half_turn(angle: NDArray) -> NDArray[np.float64]:
     """Bring angles to within a quarter turn of zero by half turns, for a gripper looks the same after one."""
     return (angle + np.pi / 2) % np.pi - np.pi / 2
-
-
-def _unit(vector: NDArray) -> NDArray:
-    """Scale vectors (B, k) to length 1; zero stays zero."""
-    return vector / np.maximum(np.linalg.norm(vector, axis=1, keepdims=True), 1e-12)

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from vtt.errors import ConfigError, missing
 from vtt_envs.robots import Robot, add_free_body
-from vtt_envs.task import axis_rotation, rotate
 
 __all__ = [
     "BOLTS",
@@ -28,9 +27,7 @@ __all__ = [
     "Peg",
     "add_prism",
     "add_ring",
-    "keypoint_distance",
     "match_pads",
-    "place_in_grip",
 ]
 
 STEEL_DENSITY = 8000.0  # kg/m^3
@@ -68,7 +65,9 @@ class Peg:
     shape: str = "round"
     diameter: float = 0.016
 
+    name = "peg"
     length = 0.05  # m
+    tip = length / 2
 
     def __post_init__(self) -> None:
         if self.shape not in _SIDES:
@@ -80,6 +79,20 @@ class Peg:
     def radius(self) -> float:
         """Half of the size across the peg (across its flats), in [m]."""
         return _ACROSS[self.diameter] / 2
+
+    @property
+    def grip_radius(self) -> float:
+        """Half of its size between the pads, in [m]."""
+        return self.radius
+
+    def grip(self, protrusion: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Where it is held, with so much of it, in [m], below the fingertips.
+
+        Returns:
+            Height above the fingertips of the middle of the held part, and the
+            distance from there to the origin along z, in [m]. Shapes (n,).
+        """
+        return (self.length - protrusion) / 2, 0.5 * protrusion
 
     @property
     def sides(self) -> int:
@@ -185,7 +198,9 @@ class Bolt:
     nut_width: float
     nut_height: float
 
+    name = "bolt"
     thread_length = 0.025
+    tip = 0.0
 
     @property
     def head_height(self) -> float:
@@ -196,6 +211,21 @@ class Bolt:
     def length(self) -> float:
         """Thread and head."""
         return self.thread_length + self.head_height
+
+    @property
+    def grip_radius(self) -> float:
+        """Half of the head's size between the pads."""
+        return self.head_diameter / 2
+
+    def grip(self, protrusion: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Where it is held, with so much of it, in [m], below the fingertips: by its head.
+
+        Returns:
+            Height above the fingertips of the middle between them, or the head's lower face, and its top, and the
+            distance from there to the origin along z, in [m]. Shapes (n,).
+        """
+        middle = (np.maximum(self.thread_length - protrusion, 0) + self.length - protrusion) / 2
+        return middle, middle + protrusion
 
     @property
     def _core(self) -> float:
@@ -357,48 +387,6 @@ def add_ring(
         )
 
 
-def place_in_grip(
-    robot: Robot,
-    qpos: NDArray[np.float64],
-    address: int,
-    *,
-    position: NDArray[np.float64],
-    angles: NDArray[np.float64],
-    tilt: NDArray[np.float64],
-    pivot: NDArray[np.float64],
-    middle: NDArray[np.float64],
-    radius: float,
-    turn: NDArray[np.float64] | None = None,
-) -> None:
-    """Write a tool pose and a free body held in its grip, tilted about the normal of the pads.
-
-    The object's z axis points out of the gripper.
-
-    Args:
-        robot: The gripper.
-        qpos: Joint positions to write into. Shape (n, nq).
-        address: Of the object's free joint.
-        position: Of the tool, in [m] in the base frame. Shape (n, 3).
-        angles: Yaw, pitch, roll of the tool, in [rad]. Shape (n, 3).
-        tilt: Of the object, in [rad]. Shape (n,).
-        pivot: Height above the fingertips of the point about which it is tilted, in [m]. Shape (n,).
-        middle: Distance from there to the object's origin along its z axis, in [m]. Shape (n,).
-        radius: Half of the object's size between the pads, in [m].
-        turn: Angle of the object about its own axis, in [rad]; None is 0. Shape (n,).
-    """
-    robot.place(qpos, position, angles, opening=np.full(len(qpos), radius - GRIP_INDENTATION))
-    base_from_tool = axis_rotation(2, angles[:, 0]) @ axis_rotation(1, angles[:, 1]) @ axis_rotation(0, angles[:, 2])
-    base_from_tool = base_from_tool @ np.diag([1.0, -1.0, -1.0])
-    tool_from_object = axis_rotation(1, tilt)  # columns: the object's axes
-    centre = middle[:, None] * tool_from_object[:, :, 2]
-    centre[:, 2] -= pivot
-    qpos[:, address : address + 3] = position + rotate(base_from_tool, centre)
-    if turn is not None:
-        tool_from_object = tool_from_object @ axis_rotation(2, turn)
-    for row, matrix in zip(qpos, base_from_tool @ tool_from_object, strict=True):
-        mujoco.mju_mat2Quat(row[address + 3 : address + 7], matrix.ravel())
-
-
 def match_pads(spec: mujoco.MjSpec, robot: Robot, mass: float) -> None:
     """Let the gel sink as far under a force as it does on a peg of 16 mm.
 
@@ -409,22 +397,3 @@ def match_pads(spec: mujoco.MjSpec, robot: Robot, mass: float) -> None:
     impedance = 1 - (1 - robot.pad.solimp[0]) * ((_GEL_INVERSE_MASS + 1 / Peg().mass) / inverse_mass)
     for finger in robot.fingers:
         spec.geom(f"pad_{finger}").solimp = [impedance, impedance, *robot.pad.solimp[2:]]
-
-
-def keypoint_distance(
-    tip: NDArray[np.float64], axis: NDArray[np.float64], goal: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Mean distance of four points on an object's axis, over .5 m about its lower end, from those of the placed object.
-
-    Source: TacSL's reward, with the same points.
-
-    Args:
-        tip: Lower end of the object, in [m]. Shape (B, 3).
-        axis: Its upward unit axis. Shape (B, 3).
-        goal: Lower end of the object when placed upright, in [m]. Shape (B, 3).
-
-    Returns:
-        Distances in [m]. Shape (B,).
-    """
-    offsets = np.linspace(-0.25, 0.25, 4)[:, None, None]
-    return np.linalg.norm(tip - goal + offsets * (axis - [0, 0, 1]), axis=2).mean(axis=0)

@@ -7,19 +7,18 @@ Legend: B environments, n environments being reset.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import ClassVar
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from vtt.errors import ConfigError
 from vtt_envs.engine import Engine
 from vtt_envs.robots import FloatingGripper, Robot, grippers
-from vtt_envs.task import Camera, Task, rotate_back, uniform
-from vtt_envs.tasks.objects import STEEL, Peg, add_ring, keypoint_distance, match_pads, place_in_grip
+from vtt_envs.task import Camera, check_range
+from vtt_envs.tasks.held import HeldObjectTask, held_names
+from vtt_envs.tasks.objects import STEEL, Peg, add_ring, match_pads
 
 __all__ = ["PegInsertion"]
 
@@ -30,7 +29,7 @@ _SEGMENTS = 16  # convex wedges around a round bore, which is the inscribed circ
 
 
 @dataclass
-class PegInsertion(Task):
+class PegInsertion(HeldObjectTask):
     """Put a peg into a socket, 25 mm deep; by default a round peg of 16 mm.
 
     The peg sits in the grip tilted about the pad normal by an angle that no sensor but touch reveals; how far it
@@ -76,38 +75,25 @@ class PegInsertion(Task):
     socket_noise: float = 0.002
     tilt: float = 0.63
     clearance: float = 0.001
-    reward_kind: str = "dense"
     shape: str = "round"
     diameter: float = 0.016
+    _: KW_ONLY
     horizon: int = 50
-    physics_dt: float = 0.002
-    substeps: int = 25
     robot: Robot = field(default_factory=FloatingGripper)
     camera: Camera = _CAMERA
 
     robots: ClassVar = grippers()
     goal_names = ("socket_x", "socket_y", "socket_z", "socket_axis_x", "socket_axis_y", "socket_axis_z")
-    privileged_names = (
-        *(f"socket_from_peg_{a}" for a in "xyz"),
-        *(f"tool_from_peg_{a}" for a in "xyz"),
-        *(f"peg_axis_{a}" for a in "xyz"),
-        *(f"tool_from_socket_{a}" for a in "xyz"),
-        "insertion_depth",
-    )
+    privileged_names = (*held_names("peg", "socket"), "insertion_depth")
     objects = ("peg",)
     surroundings = ("socket",)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.socket_noise <= 0.02:
-            raise ConfigError(f"socket_noise must be in [0, 0.02] m, got {self.socket_noise}.")
-        if not 0 <= self.tilt <= 0.8:
-            raise ConfigError(f"tilt must be in [0, 0.8] rad, got {self.tilt}.")
-        if not 1e-4 <= self.clearance <= 0.01:
-            raise ConfigError(f"clearance must be in [0.0001, 0.01] m, got {self.clearance}.")
-        if self.reward_kind not in ("dense", "sparse"):
-            raise ConfigError(f"reward_kind must be dense or sparse, got '{self.reward_kind}'.")
+        super().__post_init__()
+        check_range("socket_noise", self.socket_noise, 0, 0.02, "m")
+        check_range("clearance", self.clearance, 1e-4, 0.01, "m")
         self._peg = Peg(self.shape, self.diameter)
-        self.payload = self._peg.mass
+        self._hold(self._peg, target="socket", top=_TOP, noise=self.socket_noise, protrusion=(0.032, 0.04))
         if self._peg.sides:
             self.goal_names = (*self.goal_names, *(f"socket_wall_{a}" for a in "xyz"))
             self.privileged_names = (*self.privileged_names, "peg_misalignment")
@@ -130,66 +116,21 @@ class PegInsertion(Task):
         self._peg.add_to(spec)
         match_pads(spec, self.robot, self.payload)
 
-    def bind(self, engine: Engine) -> None:
-        """Look up addresses; see `Task`."""
-        self._address = engine.model.joint("peg").qposadr[0]
-        self._noise = np.zeros((engine.num_envs, 3))
-
-    def reset(self, engine: Engine, ids: NDArray[np.intp], generators: Sequence[np.random.Generator]) -> None:
-        """Draw new episodes; see the class for the ranges."""
-        socket = uniform(generators, np.array([-0.1, -0.1, 0.0]), np.array([0.1, 0.1, 0.02]))
-        self._noise[ids] = uniform(generators, np.full(3, -self.socket_noise), np.full(3, self.socket_noise))
-        tilt = uniform(generators, -self.tilt, self.tilt)
-        protrusion = uniform(generators, 0.032, 0.04)
-        offset = uniform(generators, np.array([-0.02, -0.02, 0.01]), np.array([0.02, 0.02, 0.03]))
-        angles = uniform(generators, np.array([-1.0, -0.1, -0.1]), np.array([1.0, 0.1, 0.1]))
-        position = socket + offset
-        position[:, 2] += _TOP + protrusion
-        qpos = engine.qpos[ids]
-        place_in_grip(
-            self.robot,
-            qpos,
-            self._address,
-            position=position,
-            angles=angles,
-            tilt=tilt,
-            pivot=(self._peg.length - protrusion) / 2,
-            middle=0.5 * protrusion,
-            radius=self._peg.radius,
-        )
-        engine.qpos[ids] = qpos
-        engine.mocap_pos[ids, 0] = socket
-
-    def _state(self, engine: Engine) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray]:
-        """Tool position and axes, lower end and upward axis of the peg, middle of the socket's top; base frame."""
-        axis = -engine.body_rotation("peg")[:, :, 2]
-        tip = engine.body_position("peg") - axis * self._peg.length / 2
-        top = engine.body_position("socket") + np.array([0, 0, _TOP])
-        return engine.body_position("tool"), engine.body_rotation("tool"), tip, axis, top
-
     def goal(self, engine: Engine) -> NDArray[np.float32]:
         """Observed middle of the socket's top in [m], the socket's axis and a wall's; tool frame. Shape (B, 6 or 9)."""
-        tool, rotation, _, _, top = self._state(engine)
-        up = np.broadcast_to([0.0, 0.0, 1.0], tool.shape)
-        observed = rotate_back(rotation, top + self._noise - tool)
-        parts = [observed, rotate_back(rotation, up)]
-        if self._peg.sides:
-            parts.append(rotation[:, 1])  # the base's y axis, which a wall faces
-        return np.concatenate(parts, axis=1).astype(np.float32)
+        seen = super().goal(engine)
+        if not self._peg.sides:
+            return seen
+        wall = engine.body_rotation("tool")[:, 1]  # the base's y axis, which a wall faces
+        return np.column_stack([seen, wall]).astype(np.float32)
 
     def privileged(self, engine: Engine) -> NDArray[np.float32]:
         """Peg against socket, peg and socket against tool, insertion depth, in [m]. Shape (B, 13 or 14)."""
-        tool, rotation, tip, axis, top = self._state(engine)
-        parts = [
-            tip - top,
-            rotate_back(rotation, tip - tool),
-            rotate_back(rotation, axis),
-            rotate_back(rotation, top - tool),
-            (top - tip)[:, 2:],
-        ]
+        _, _, tip, _, top = self._state(engine)
+        parts = [super().privileged(engine), (top - tip)[:, 2]]
         if self._peg.sides:
-            parts.append(self._peg.misalignment(engine.body_rotation("peg"))[:, None])
-        return np.concatenate(parts, axis=1).astype(np.float32)
+            parts.append(self._peg.misalignment(engine.body_rotation("peg")))
+        return np.column_stack(parts).astype(np.float32)
 
     def success(self, engine: Engine) -> NDArray[np.bool_]:
         """Whether the peg's lower end is within 4.5 mm of the floor, inside the bore. Shape (B,)."""
@@ -197,13 +138,9 @@ class PegInsertion(Task):
         inside = np.linalg.norm((tip - top)[:, :2], axis=1) < 0.002
         return inside & ((tip - top)[:, 2] < -(_TOP - _FLOOR) + 0.0045)
 
-    def reward(self, engine: Engine, success: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Dense: `exp(-40 D) - 1`; sparse: success. Shape (B,)."""
-        if self.reward_kind == "sparse":
-            return success.astype(np.float64)
-        _, _, tip, axis, top = self._state(engine)
-        goal = top - np.array([0, 0, _TOP - _FLOOR])
-        return np.exp(-40 * keypoint_distance(tip, axis, goal)) - 1
+    def dense_reward(self, engine: Engine) -> NDArray[np.float64]:
+        """`exp(-40 D) - 1`. Shape (B,)."""
+        return self._closeness(engine, depth=_TOP - _FLOOR) - 1
 
     def expert(self, engine: Engine) -> NDArray[np.float32]:
         """Upright the peg, centre its lower end above the socket, push it in; on the rim, slide to the bore.
@@ -230,11 +167,4 @@ class PegInsertion(Task):
         turn *= (np.minimum(gain * angle, limit) / np.maximum(angle, 1e-9))[:, None]
         move = np.column_stack([across, down])
         move -= np.cross(turn, tip - tool)  # turning the tool swings the peg's end; hold it in place
-        twist = np.concatenate(
-            [
-                rotate_back(rotation, move) / self.robot.translation_step,
-                rotate_back(rotation, turn) / self.robot.rotation_step,
-            ],
-            axis=1,
-        )
-        return np.clip(twist, -1, 1).astype(np.float32)
+        return self.tool_action(rotation, move, turn)

@@ -7,19 +7,18 @@ Legend: B environments, n environments being reset.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import ClassVar
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from vtt.errors import ConfigError
 from vtt_envs.engine import Engine
 from vtt_envs.robots import FloatingGripper, Robot, grippers
-from vtt_envs.task import Camera, Task, rotate_back, uniform
-from vtt_envs.tasks.objects import STEEL, Peg, keypoint_distance, match_pads, place_in_grip
+from vtt_envs.task import Camera, check_range
+from vtt_envs.tasks.held import HeldObjectTask, held_names
+from vtt_envs.tasks.objects import STEEL, Peg, match_pads
 
 __all__ = ["PegPlacement"]
 
@@ -31,7 +30,7 @@ _CAMERA = Camera((0.22, -0.22, 0.16), (0.0, 0.0, 0.05))
 
 
 @dataclass
-class PegPlacement(Task):
+class PegPlacement(HeldObjectTask):
     """Stand a peg on the mark in the middle of a plate; by default a round peg of 16 mm.
 
     The peg sits in the grip tilted about the pad normal by an angle that no sensor but touch reveals; how far it
@@ -75,37 +74,25 @@ class PegPlacement(Task):
     plate_noise: float = 0.005
     tilt: float = 0.63
     tolerance: float = 0.01
-    reward_kind: str = "dense"
     shape: str = "round"
     diameter: float = 0.016
+    _: KW_ONLY
     horizon: int = 50
-    physics_dt: float = 0.002
-    substeps: int = 25
     robot: Robot = field(default_factory=FloatingGripper)
     camera: Camera = _CAMERA
 
     robots: ClassVar = grippers()
     goal_names = ("mark_x", "mark_y", "mark_z", "plate_normal_x", "plate_normal_y", "plate_normal_z")
-    privileged_names = (
-        *(f"mark_from_peg_{a}" for a in "xyz"),
-        *(f"tool_from_peg_{a}" for a in "xyz"),
-        *(f"peg_axis_{a}" for a in "xyz"),
-        *(f"tool_from_mark_{a}" for a in "xyz"),
-    )
+    privileged_names = held_names("peg", "mark")
     objects = ("peg",)
     surroundings = ("plate",)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.plate_noise <= 0.02:
-            raise ConfigError(f"plate_noise must be in [0, 0.02] m, got {self.plate_noise}.")
-        if not 0 <= self.tilt <= 0.8:
-            raise ConfigError(f"tilt must be in [0, 0.8] rad, got {self.tilt}.")
-        if not 0.001 <= self.tolerance <= 0.04:
-            raise ConfigError(f"tolerance must be in [0.001, 0.04] m, got {self.tolerance}.")
-        if self.reward_kind not in ("dense", "sparse"):
-            raise ConfigError(f"reward_kind must be dense or sparse, got '{self.reward_kind}'.")
+        super().__post_init__()
+        check_range("plate_noise", self.plate_noise, 0, 0.02, "m")
+        check_range("tolerance", self.tolerance, 0.001, 0.04, "m")
         self._peg = Peg(self.shape, self.diameter)
-        self.payload = self._peg.mass
+        self._hold(self._peg, target="plate", top=_PLATE[2], noise=self.plate_noise, protrusion=(0.025, 0.037))
 
     def build(self, spec: mujoco.MjSpec) -> None:
         """Add plate and peg."""
@@ -133,58 +120,8 @@ class PegPlacement(Task):
 
     def bind(self, engine: Engine) -> None:
         """Look up addresses; see `Task`."""
-        self._address = engine.model.joint("peg").qposadr[0]
+        super().bind(engine)
         self._velocity = engine.model.joint("peg").dofadr[0]
-        self._noise = np.zeros((engine.num_envs, 3))
-
-    def reset(self, engine: Engine, ids: NDArray[np.intp], generators: Sequence[np.random.Generator]) -> None:
-        """Draw new episodes; see the class for the ranges."""
-        plate = uniform(generators, np.array([-0.1, -0.1, 0.0]), np.array([0.1, 0.1, 0.02]))
-        self._noise[ids] = uniform(generators, np.full(3, -self.plate_noise), np.full(3, self.plate_noise))
-        tilt = uniform(generators, -self.tilt, self.tilt)
-        protrusion = uniform(generators, 0.025, 0.037)
-        offset = uniform(generators, np.array([-0.02, -0.02, 0.01]), np.array([0.02, 0.02, 0.03]))
-        angles = uniform(generators, np.array([-1.0, -0.1, -0.1]), np.array([1.0, 0.1, 0.1]))
-        position = plate + offset
-        position[:, 2] += _PLATE[2] + protrusion
-        qpos = engine.qpos[ids]
-        place_in_grip(
-            self.robot,
-            qpos,
-            self._address,
-            position=position,
-            angles=angles,
-            tilt=tilt,
-            pivot=(self._peg.length - protrusion) / 2,
-            middle=0.5 * protrusion,
-            radius=self._peg.radius,
-        )
-        engine.qpos[ids] = qpos
-        engine.mocap_pos[ids, 0] = plate
-
-    def _state(self, engine: Engine) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray]:
-        """Tool position and axes, lower end and upward axis of the peg, mark on the plate; base frame."""
-        axis = -engine.body_rotation("peg")[:, :, 2]
-        tip = engine.body_position("peg") - axis * self._peg.length / 2
-        mark = engine.body_position("plate") + np.array([0, 0, _PLATE[2]])
-        return engine.body_position("tool"), engine.body_rotation("tool"), tip, axis, mark
-
-    def goal(self, engine: Engine) -> NDArray[np.float32]:
-        """Observed mark in [m] and the plate's normal, in the tool frame. Shape (B, 6)."""
-        tool, rotation, _, _, mark = self._state(engine)
-        observed = rotate_back(rotation, mark + self._noise - tool)
-        return np.concatenate([observed, rotation[:, 2]], axis=1).astype(np.float32)
-
-    def privileged(self, engine: Engine) -> NDArray[np.float32]:
-        """Peg against mark, peg and mark against tool, in [m]. Shape (B, 12)."""
-        tool, rotation, tip, axis, mark = self._state(engine)
-        parts = [
-            tip - mark,
-            rotate_back(rotation, tip - tool),
-            rotate_back(rotation, axis),
-            rotate_back(rotation, mark - tool),
-        ]
-        return np.concatenate(parts, axis=1).astype(np.float32)
 
     def success(self, engine: Engine) -> NDArray[np.bool_]:
         """Whether the peg stands still and upright on the mark, with its whole lower face on the plate. Shape (B,)."""
@@ -195,12 +132,9 @@ class PegPlacement(Task):
         still = np.linalg.norm(engine.qvel[:, self._velocity : self._velocity + 3], axis=1) < _STILL
         return near & (axis[:, 2] > 0) & (tilt < _UPRIGHT) & (np.abs(height) < _FLUSH) & still
 
-    def reward(self, engine: Engine, success: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Dense: `exp(-40 D) - 1`; sparse: success. Shape (B,)."""
-        if self.reward_kind == "sparse":
-            return success.astype(np.float64)
-        _, _, tip, axis, mark = self._state(engine)
-        return np.exp(-40 * keypoint_distance(tip, axis, mark)) - 1
+    def dense_reward(self, engine: Engine) -> NDArray[np.float64]:
+        """`exp(-40 D) - 1`. Shape (B,)."""
+        return self._closeness(engine, depth=0) - 1
 
     def expert(self, engine: Engine) -> NDArray[np.float32]:
         """Upright the peg while moving it over the mark, then set it down gently. Shape (B, 6)."""
@@ -217,11 +151,4 @@ class PegPlacement(Task):
         turn *= (np.minimum(0.5 * angle, self.robot.rotation_step) / np.maximum(angle, 1e-9))[:, None]
         move = np.column_stack([across, down])
         move -= np.cross(turn, tip - tool)  # turning the tool swings the peg's end; hold it in place
-        twist = np.concatenate(
-            [
-                rotate_back(rotation, move) / self.robot.translation_step,
-                rotate_back(rotation, turn) / self.robot.rotation_step,
-            ],
-            axis=1,
-        )
-        return np.clip(twist, -1, 1).astype(np.float32)
+        return self.tool_action(rotation, move, turn)

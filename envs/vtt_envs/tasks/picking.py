@@ -9,17 +9,17 @@ Legend: B environments, n environments being reset.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import ClassVar, NamedTuple
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from vtt.errors import ConfigError, missing
+from vtt.errors import missing
 from vtt_envs.engine import Engine
-from vtt_envs.robots import Robot, add_free_body, grippers
-from vtt_envs.task import Camera, Task, axis_rotation, rotate, rotate_back, uniform
+from vtt_envs.robots import FINGER_TRAVEL, PAD_MIDDLE, TABLE, Robot, add_free_body, grippers, meet_table
+from vtt_envs.task import Camera, Task, axis_rotation, check_range, rotate, rotate_back, uniform
 
 __all__ = ["Picking"]
 
@@ -29,15 +29,12 @@ _DENSITY = (700.0, 2700.0)  # kg/m^3: beech to aluminium
 _TABLE_FRICTION = (0.3, 0.6)  # metals, plastics and wood on wood or laminate
 _GEL_FRICTION = (0.5, 1.2)  # dusty to clean silicone
 _WORKSPACE = 0.2  # m from the base in x and y
-_FINGER_TRAVEL = 0.04  # m, each finger, from closed to its open stop
-_PAD_MIDDLE = 0.0126  # m from the fingertips to the middle of the gels
 _HOLD = 0.5  # s
 _STILL = 0.02  # m; a lift at full action moves by 37 mm in that time
 _GRIPPED = 4.0  # N on each pad, from which the expert lifts
 _GAIN = 0.4  # of the expert: what comes two steps late does not swing
 # Contact reference of the gels: their own damping of 400 makes a light block between two flat contacts ring.
 _SOLREF = (-120000.0, -250.0)
-_TABLE = 4  # collision bit of the floor, see `BatchedEnv`
 _CAMERA = Camera((0.3, -0.3, 0.25), (0.0, 0.0, 0.075), field_of_view=36.0)
 
 
@@ -117,10 +114,8 @@ class Picking(Task):
     shape: str = "cube"
     object_noise: float = 0.015
     height: float = 0.08
-    reward_kind: str = "dense"
+    _: KW_ONLY
     horizon: int = 120
-    physics_dt: float = 0.002
-    substeps: int = 25
     robot: Robot = field(default_factory=_ROBOTS["floating"])
     camera: Camera = _CAMERA
 
@@ -145,24 +140,18 @@ class Picking(Task):
     )
     objects = ("object",)
     surroundings = ("world",)
-    payload = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.shape not in _SHAPES:
             raise missing("shape of Picking", self.shape, _SHAPES)
-        if not 0 <= self.object_noise <= 0.03:
-            raise ConfigError(f"object_noise must be in [0, 0.03] m, got {self.object_noise}.")
-        if not 0.01 <= self.height <= 0.2:
-            raise ConfigError(f"height must be in [0.01, 0.2] m, got {self.height}.")
-        if self.reward_kind not in ("dense", "sparse"):
-            raise ConfigError(f"reward_kind must be dense or sparse, got '{self.reward_kind}'.")
+        check_range("object_noise", self.object_noise, 0, 0.03, "m")
+        check_range("height", self.height, 0.01, 0.2, "m")
 
     def build(self, spec: mujoco.MjSpec) -> None:
         """Add the object, at its largest, and let the fingers meet object and table."""
+        meet_table(spec)
         for finger in self.robot.fingers:
-            for part in ("pad", "shell"):
-                geom = spec.geom(f"{part}_{finger}")
-                geom.contype = geom.conaffinity = 1 | _TABLE
             spec.geom(f"pad_{finger}").solref = _SOLREF
         # Of two coefficients MuJoCo takes the larger: the object's, which is drawn.
         spec.geom("floor").friction = [0, 0, 0]
@@ -181,8 +170,8 @@ class Picking(Task):
                 type=kind,
                 size=size,
                 quat=[np.cos(turn / 2), 0, 0, np.sin(turn / 2)],
-                contype=1 | _TABLE,
-                conaffinity=1 | _TABLE,
+                contype=1 | TABLE,
+                conaffinity=1 | TABLE,
                 condim=6,
                 friction=[1, 1e-3, 2e-4],  # [1], [m], [m]: rolling enough to bring a ball to rest
                 rgba=[0.85, 0.65, 0.3, 1],
@@ -237,7 +226,7 @@ class Picking(Task):
 
         qpos = engine.qpos[ids]
         tool[:, :2] += place
-        self.robot.place(qpos, tool, angles, opening=np.full(len(ids), _FINGER_TRAVEL))
+        self.robot.place(qpos, tool, angles, opening=np.full(len(ids), FINGER_TRAVEL))
         zero = np.zeros(len(ids))
         qpos[:, self._object : self._object + 7] = np.column_stack(
             [place, size / 2, np.cos(heading / 2), zero, zero, np.sin(heading / 2)]
@@ -248,11 +237,6 @@ class Picking(Task):
         """Position and axes of the tool, position and first axis of the object, in the base frame."""
         tool, item = engine.body_position("tool"), engine.body_position("object")
         return tool, engine.body_rotation("tool"), item, engine.body_rotation("object")[:, :, 0]
-
-    def _grip(self, engine: Engine) -> NDArray[np.float64]:
-        """Force of each pad on the object in [N]. Shape (B, 2)."""
-        forces = [engine.sensor(f"contact_{finger}")[:, 1:4] for finger in self.robot.fingers]
-        return np.linalg.norm(forces, axis=2).T
 
     def _lift(self, engine: Engine) -> NDArray[np.float64]:
         """Height of the object above where it lay, in [m]. Shape (B,)."""
@@ -276,14 +260,14 @@ class Picking(Task):
             rotate_back(rotation, engine.sensor("object_velocity")),
             np.column_stack([self._lift(engine), self._size, self._mass]),
             self._friction[:, [self._geoms.start, self._pads[0]], 0],
-            self._grip(engine),
+            self.pad_forces(engine),
         ]
         return np.concatenate(parts, axis=1).astype(np.float32)
 
     def success(self, engine: Engine) -> NDArray[np.bool_]:
         """Whether the object has been held still above the height for long enough. Shape (B,)."""
         item, clock = engine.body_position("object"), engine.sensor("clock")[:, 0]
-        held = (self._lift(engine) > self.height) & (self._grip(engine) > 0).all(axis=1)
+        held = (self._lift(engine) > self.height) & (self.pad_forces(engine) > 0).all(axis=1)
         moved = np.linalg.norm(item - self._held_at, axis=1) > _STILL
         anew = ~held | moved | (self._since > clock)
         self._held_at[anew], self._since[anew] = item[anew], clock[anew]
@@ -293,15 +277,12 @@ class Picking(Task):
         """Whether the object has left the workspace. Shape (B,)."""
         return np.abs(engine.body_position("object")[:, :2]).max(axis=1) > _WORKSPACE
 
-    def reward(self, engine: Engine, success: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Dense: `.3 exp(-20 d) + .7 h - 1`, a whole episode's -1 for leaving; sparse: success. Shape (B,)."""
-        if self.reward_kind == "sparse":
-            return success.astype(np.float64)
+    def dense_reward(self, engine: Engine) -> NDArray[np.float64]:
+        """`.3 exp(-20 d) + .7 h - 1`. Shape (B,)."""
         tool, rotation, item, _ = self._state(engine)
-        distance = np.linalg.norm(item - tool + _PAD_MIDDLE * rotation[:, :, 2], axis=1)
+        distance = np.linalg.norm(item - tool + PAD_MIDDLE * rotation[:, :, 2], axis=1)
         lifted = np.clip(self._lift(engine) / self.height, 0, 1)
-        reward = 0.3 * np.exp(-20 * distance) + 0.7 * lifted - 1
-        return np.where(self.failed(engine), -float(self.horizon), reward)
+        return 0.3 * np.exp(-20 * distance) + 0.7 * lifted - 1
 
     def expert(self, engine: Engine) -> NDArray[np.float32]:
         """Level the tool over the object, turn to its faces, come down, close, lift, hold. Shape (B, 7)."""
@@ -309,9 +290,9 @@ class Picking(Task):
         error = item - tool
         distance = np.linalg.norm(error[:, :2], axis=1)
         spin = self._spin(rotation, heading)
-        grasp = error[:, 2] - _PAD_MIDDLE  # tool's way to where the object's middle is at the pads'
+        grasp = error[:, 2] - PAD_MIDDLE  # tool's way to where the object's middle is at the pads'
         grasp = np.maximum(grasp, 0.003 - tool[:, 2])
-        gripped = (self._grip(engine) > _GRIPPED).all(axis=1)
+        gripped = (self.pad_forces(engine) > _GRIPPED).all(axis=1)
         around = (distance < 0.004) & (np.abs(spin) < 0.08)
         near = np.abs(grasp) < 0.003
         low = grasp > -0.5 * self._size - 0.005
@@ -322,15 +303,7 @@ class Picking(Task):
         move[close, :2] = 0
         turn = np.cross(-rotation[:, :, 2], [0.0, 0.0, 1.0])  # rotation vector that levels the tool
         turn[:, 2] = np.where(close, 0, spin)
-        twist = np.concatenate(
-            [
-                _GAIN * rotate_back(rotation, move) / self.robot.translation_step,
-                _GAIN * rotate_back(rotation, turn) / self.robot.rotation_step,
-                np.where(close, 1.0, -1.0)[:, None],
-            ],
-            axis=1,
-        )
-        return np.clip(twist, -1, 1).astype(np.float32)
+        return self.tool_action(rotation, _GAIN * move, _GAIN * turn, np.where(close, 1.0, -1.0))
 
     def _spin(self, rotation: NDArray, heading: NDArray) -> NDArray[np.float64]:
         """Angle about the base's z that turns the pads to the nearest pair of faces, in [rad]. Shape (B,)."""

@@ -9,29 +9,26 @@ Legend: B environments, n environments being reset.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import ClassVar
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from vtt.errors import ConfigError
 from vtt_envs.engine import Engine
-from vtt_envs.robots import FINGERS, Robot, add_free_body, grippers
-from vtt_envs.task import Camera, Task, axis_rotation, rotate, rotate_back, uniform
+from vtt_envs.robots import FINGER_TRAVEL, FINGERS, TABLE, Robot, add_free_body, grippers, meet_table
+from vtt_envs.task import Camera, Task, axis_rotation, check_range, rotate, rotate_back, uniform, unit_vectors
 
 __all__ = ["Push"]
 
 _RADIUS, _HEIGHT = 0.025, 0.03  # m: as wide as VTT's cube
 _MASS = (0.15, 0.45)  # kg: 59 cm^3 of aluminium (2.7 g/cm^3) to steel (7.85 g/cm^3)
 _FRICTION = (0.3, 0.6)  # of block and table: metals and plastics on wood or laminate
-_FINGER_TRAVEL = 0.04  # m, each finger, from closed to its open stop
 _TIP_HEIGHT = 0.01  # m above the table: the block's upper edge crosses the gel's window
 # Contact impedance of the gel: 2 N along 20 mm of a cylinder of this radius sink some .3 mm (line contact on a half
 # space of .2 MPa, Johnson 1985, section 4.2: half width 4 mm). The pad's own holds for a peg, gripped with more.
 _SOLIMP = (0.5, 0.98, 0.0015, 0.5, 3.0)
-_TABLE = 4  # collision bit of the floor, see `BatchedEnv`
 _CAMERA = Camera((0.24, -0.24, 0.26), (0.0, 0.0, 0.02))
 
 
@@ -83,10 +80,8 @@ class Push(Task):
 
     goal_noise: float = 0.002
     tolerance: float = 0.005
-    reward_kind: str = "dense"
+    _: KW_ONLY
     horizon: int = 100
-    physics_dt: float = 0.002
-    substeps: int = 25
     robot: Robot = field(default_factory=_ROBOTS["floating"])
     camera: Camera = _CAMERA
 
@@ -102,23 +97,17 @@ class Push(Task):
     )
     objects = ("block",)
     surroundings = ("world",)
-    payload = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.goal_noise <= 0.02:
-            raise ConfigError(f"goal_noise must be in [0, 0.02] m, got {self.goal_noise}.")
-        if not 0.001 <= self.tolerance <= 0.05:
-            raise ConfigError(f"tolerance must be in [0.001, 0.05] m, got {self.tolerance}.")
-        if self.reward_kind not in ("dense", "sparse"):
-            raise ConfigError(f"reward_kind must be dense or sparse, got '{self.reward_kind}'.")
+        super().__post_init__()
+        check_range("goal_noise", self.goal_noise, 0, 0.02, "m")
+        check_range("tolerance", self.tolerance, 0.001, 0.05, "m")
 
     def build(self, spec: mujoco.MjSpec) -> None:
         """Add block and mark, and let the fingers meet block and table."""
+        meet_table(spec)
         for finger in FINGERS:
             spec.geom(f"pad_{finger}").solimp = _SOLIMP
-            for part in ("pad", "shell"):
-                geom = spec.geom(f"{part}_{finger}")
-                geom.contype = geom.conaffinity = 1 | _TABLE
         # Of two coefficients MuJoCo takes the larger: the block's, which is drawn.
         spec.geom("floor").friction = [0, 0, 0]
         add_free_body(spec, "block").add_geom(
@@ -126,8 +115,8 @@ class Push(Task):
             type=mujoco.mjtGeom.mjGEOM_CYLINDER,
             size=[_RADIUS, _HEIGHT / 2, 0],
             mass=1.0,
-            contype=1 | _TABLE,
-            conaffinity=1 | _TABLE,
+            contype=1 | TABLE,
+            conaffinity=1 | TABLE,
             rgba=[0.85, 0.65, 0.3, 1],
         )
         mark = spec.worldbody.add_body(name="goal", mocap=True)
@@ -169,14 +158,14 @@ class Push(Task):
         goal = block + distance[:, None] * np.stack([np.cos(direction), np.sin(direction)], axis=1)
         # The right pad faces +y of the tool, which points along -y of the base at the home pose.
         yaw = direction + heading + np.pi / 2
-        block_from_tool = np.stack([side, -(gap + _RADIUS - _FINGER_TRAVEL), zero], axis=1)
+        block_from_tool = np.stack([side, -(gap + _RADIUS - FINGER_TRAVEL), zero], axis=1)
         tool = block - rotate(axis_rotation(2, yaw), block_from_tool)[:, :2]
         qpos = engine.qpos[ids]
         self.robot.place(
             qpos,
             np.column_stack([tool, height]),
             np.column_stack([yaw, tilt]),
-            opening=np.full(len(ids), _FINGER_TRAVEL),
+            opening=np.full(len(ids), FINGER_TRAVEL),
         )
         qpos[:, self._block : self._block + 3] = np.column_stack([block, zero + _HEIGHT / 2])
         engine.qpos[ids] = qpos
@@ -215,20 +204,18 @@ class Push(Task):
         upright = engine.body_rotation("block")[:, 2, 2] > 0.98  # cos of 11 degrees
         return upright & (self._distance(engine) < self.tolerance)
 
-    def reward(self, engine: Engine, success: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Dense: `exp(-20 d) - 1`; sparse: success. Shape (B,)."""
-        if self.reward_kind == "sparse":
-            return success.astype(np.float64)
+    def dense_reward(self, engine: Engine) -> NDArray[np.float64]:
+        """`exp(-20 d) - 1`. Shape (B,)."""
         return np.exp(-20 * self._distance(engine)) - 1
 
     def expert(self, engine: Engine) -> NDArray[np.float32]:
         """Level the tool, stand behind the block on the line to the goal, push; off the line, draw back. (B, 6)."""
         tool, rotation, block, goal = self._state(engine)
-        right, ahead = (_unit(rotation[:, :2, axis]) for axis in (0, 1))
-        line, from_tool = _unit((goal - block)[:, :2]), (block - tool)[:, :2]
+        right, ahead = (unit_vectors(rotation[:, :2, axis]) for axis in (0, 1))
+        line, from_tool = unit_vectors((goal - block)[:, :2]), (block - tool)[:, :2]
         heading = np.arctan2(ahead[:, 0] * line[:, 1] - ahead[:, 1] * line[:, 0], (ahead * line).sum(axis=1))
         side = (from_tool * right).sum(axis=1)
-        gap = (from_tool * ahead).sum(axis=1) + _FINGER_TRAVEL - _RADIUS
+        gap = (from_tool * ahead).sum(axis=1) + FINGER_TRAVEL - _RADIUS
         # Once off the line the pad draws back and must align better before it comes again: the gap is the memory.
         pressed = gap < 0.0005
         aligned = (np.abs(side) < np.where(pressed, 0.006, 0.002)) & (np.abs(heading) < np.where(pressed, 0.4, 0.1))
@@ -240,16 +227,4 @@ class Push(Task):
         rise = np.clip(_TIP_HEIGHT - tool[:, 2], -0.003, 0.003)
         turn = np.cross(-rotation[:, :, 2], [0.0, 0.0, 1.0])  # rotation vector that levels the tool
         turn[:, 2] = spin
-        twist = np.concatenate(
-            [
-                rotate_back(rotation, np.column_stack([move, rise])) / self.robot.translation_step,
-                rotate_back(rotation, turn) / self.robot.rotation_step,
-            ],
-            axis=1,
-        )
-        return np.clip(twist, -1, 1).astype(np.float32)
-
-
-def _unit(vector: NDArray) -> NDArray:
-    """Scale vectors (B, k) to length 1; zero stays zero."""
-    return vector / np.maximum(np.linalg.norm(vector, axis=1, keepdims=True), 1e-12)
+        return self.tool_action(rotation, np.column_stack([move, rise]), turn)
