@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from vtt.errors import ConfigError
 
-__all__ = ["Interval", "difference", "wilson"]
+__all__ = ["Interval", "difference", "mcnemar", "paired_difference", "wilson"]
 
 
 class Interval(NamedTuple):
@@ -75,3 +75,55 @@ def difference(first: tuple[int, int], second: tuple[int, int], *, confidence: f
     low = p1 - p2 - math.hypot(p1 - l1, u2 - p2)
     high = p1 - p2 + math.hypot(u1 - p1, p2 - l2)
     return Interval(low, high)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Test whether two methods that met the same trials succeed equally often: exact and two-sided.
+
+    Args:
+        only_first: Trials in which only the first succeeded.
+        only_second: Trials in which only the second did.
+
+    Returns:
+        The probability, if they were equally good, of a split at least as uneven: twice the tail of a binomial with
+        one half, at most 1.
+
+    Example:
+        >>> mcnemar(1, 5), mcnemar(3, 3), mcnemar(0, 0)
+        (0.21875, 1.0, 1.0)
+
+    Source: McNemar 1947, Psychometrika 12, 153-157; exact form: Mosteller 1952, Biometrics 8, 220-226.
+    """
+    n, fewer = only_first + only_second, min(only_first, only_second)
+    if fewer < 0:
+        raise ConfigError(f"counts must not be negative, got {only_first} and {only_second}.")
+    # Whole numbers of any size, divided once: a tail of 9000 trials has no float on the way.
+    tail = term = 1
+    for k in range(fewer):
+        term = term * (n - k) // (k + 1)
+        tail += term
+    return min(1.0, 2 * tail / 2**n)
+
+
+def paired_difference(only_first: int, only_second: int, n: int, *, confidence: float = 0.95) -> Interval:
+    """Bound the difference of the success rates, first minus second, of two methods that met the same `n` trials.
+
+    Args:
+        only_first: Trials in which only the first succeeded.
+        only_second: Trials in which only the second did.
+        n: All trials.
+        confidence: Probability that the interval covers the true difference.
+
+    Returns:
+        The interval, within [-1, 1].
+
+    Source: Agresti & Min 2005, Stat. Med. 24, 729-740: Wald's interval after half a trial is added to each of the four
+    outcomes.
+    """
+    if min(only_first, only_second) < 0 or only_first + only_second > n:
+        raise ConfigError(f"counts must be of n = {n} trials, got {only_first} and {only_second}.")
+    first, second, total = only_first + 0.5, only_second + 0.5, n + 2
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    half = z * math.sqrt(first + second - (first - second) ** 2 / total) / total
+    centre = (first - second) / total
+    return Interval(max(-1.0, centre - half), min(1.0, centre + half))

@@ -15,11 +15,16 @@ from numpy.typing import NDArray
 from vtt.errors import ConfigError, missing
 from vtt_policies.observations import TOUCH
 from vtt_policies.policy import Observation
+from vtt_policies.rollout import CONTACT
 
 __all__ = [
     "PERTURBATIONS",
+    "PHASES",
+    "Perturbation",
     "derangement",
+    "in_phase",
     "make_perturbation",
+    "phase_mask",
     "touch_delayed",
     "touch_frozen",
     "touch_off",
@@ -28,6 +33,12 @@ __all__ = [
 
 PERTURBATIONS = ("touch_shuffled", "touch_off", "touch_frozen", "touch_delayed")
 """Names that `make_perturbation` knows."""
+
+PHASES = ("always", "before_contact", "in_contact")
+"""When touch lies: always, until the first contact, or while there is contact."""
+
+Perturbation = Callable[[Sequence[Observation]], Observation]
+"""From all observations of the running episodes, the newest last, to what the policy sees."""
 
 
 def touch_shuffled(history: Sequence[Observation], *, donor: NDArray[np.int64]) -> Observation:
@@ -75,7 +86,8 @@ def make_perturbation(
     rng: np.random.Generator,
     rest: Mapping[str, NDArray] | None = None,
     delay_steps: int = 10,
-) -> Callable[[Sequence[Observation]], Observation]:
+    phase: str = "always",
+) -> Perturbation:
     """Build a control by name.
 
     Args:
@@ -84,14 +96,58 @@ def make_perturbation(
         rng: Draws who gets whose touch.
         rest: Images of the untouched gel, uint8, by key; `touch_off` needs one for each tactile image.
         delay_steps: Control steps that `touch_delayed` lags.
+        phase: One of `PHASES`.
 
     Returns:
         A function from the history to what the policy sees.
     """
+    if phase not in PHASES:
+        raise missing("phase", phase, PHASES)
+    perturbation = _named(name, num_envs=num_envs, rng=rng, rest=rest or {}, delay_steps=delay_steps)
+    return perturbation if phase == "always" else partial(in_phase, perturbation=perturbation, phase=phase)
+
+
+def in_phase(history: Sequence[Observation], *, perturbation: Perturbation, phase: str) -> Observation:
+    """Perturb only environments that are in a phase of their episode."""
+    lying = phase_mask(history, phase)
+    seen = perturbation(history)
+    return {
+        key: np.where(lying.reshape(-1, *[1] * (value.ndim - 1)), seen[key], value)
+        for key, value in history[-1].items()
+    }
+
+
+def phase_mask(history: Sequence[Observation], phase: str) -> NDArray[np.bool_]:
+    """Tell which environments are in a phase.
+
+    Contact is any that was not there when the episode began: an object that is held from the start, or lies on a
+    table, tells nothing by that.
+
+    Args:
+        history: All observations of the episodes, with `contact`.
+        phase: "before_contact": there was none yet. "in_contact": there is some now.
+
+    Returns:
+        Shape (B,).
+
+    Raises:
+        ConfigError: If the environment does not tell contact.
+    """
+    if CONTACT not in history[-1]:
+        raise ConfigError(f"info must hold contact for the phase '{phase}', got an environment that does not tell it.")
+    new = np.stack([frame[CONTACT] for frame in history]) & ~history[0][CONTACT]  # (T, B, n)
+    touching: NDArray[np.bool_] = np.any(new, axis=2)  # (T, B)
+    return touching[-1] if phase == "in_contact" else ~np.any(touching, axis=0)
+
+
+def _named(
+    name: str, *, num_envs: int, rng: np.random.Generator, rest: Mapping[str, NDArray], delay_steps: int
+) -> Perturbation:
+    """Build a control that always acts."""
     if name == "touch_shuffled":
         return partial(touch_shuffled, donor=derangement(num_envs, rng=rng))
     if name == "touch_off":
-        return partial(touch_off, rest=rest or {})
+        return partial(touch_off, rest=rest)
     if name == "touch_frozen":
         return touch_frozen
     if name == "touch_delayed":

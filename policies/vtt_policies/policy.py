@@ -189,6 +189,10 @@ class RandomPolicy:
         self._rng = rng
         self._num_envs = 0
 
+    def seed(self, seed: int) -> None:
+        """Draw from a new generator from now on."""
+        self._rng = np.random.default_rng(seed)
+
     def reset(self, num_envs: int) -> None:
         """Begin `num_envs` episodes."""
         self._num_envs = num_envs

@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 from vtt.errors import ConfigError
 from vtt_policies.policy import ExpertPolicy, Observation, Policy, Recalls
 
-__all__ = ["Episode", "Rollout", "horizon_of", "mix_actions", "rollout"]
+__all__ = ["CONTACT", "Episode", "Rollout", "horizon_of", "mix_actions", "rollout"]
 
 # Environments that have ended keep their rows until this share is left: a smaller batch is cheaper to act on, but
 # cutting the memory of a policy at every single end is not.
 _COMPACT_BELOW = 0.75
+
+CONTACT = "contact"
+"""Key under which a perturbation finds who touches whom; policies never see it. Shape (B, n), bool."""
 
 Episode = dict[str, NDArray]
 """Arrays of one episode, each of shape (T, ...); row t holds the observation, and what was done about it."""
@@ -32,11 +35,15 @@ class Rollout(NamedTuple):
         episodes: The recorded streams, cut where the episode ended. Empty if nothing was recorded.
         success: Whether the episode succeeded. Shape (B,).
         steps: Control steps until the episode ended. Shape (B,).
+        dropped: Whether it ended before its horizon without success: what cannot be saved. Shape (B,).
+        peak_force: Largest force that was observed, in N; NaN if none is. Shape (B,).
     """
 
     episodes: list[Episode]
     success: NDArray[np.bool_]
     steps: NDArray[np.int64]
+    dropped: NDArray[np.bool_]
+    peak_force: NDArray[np.float64]
 
 
 def rollout(
@@ -59,7 +66,8 @@ def rollout(
             `success` and, where the environment tells it, `contact` are recorded too.
         expert_share: Probability, at each step of each environment, that the expert's action is executed instead.
         rng: Draws who acts; needed where `expert_share` is strictly between 0 and 1.
-        perturbation: Changes what the policy sees, given all observations of the episode, the newest last.
+        perturbation: Changes what the policy sees, given all observations of the episode, the newest last. Where the
+            environment tells it, `contact` is among them.
 
     Returns:
         The episodes.
@@ -77,6 +85,8 @@ def rollout(
     alive = np.ones(num_envs, bool)
     success = np.zeros(num_envs, bool)
     steps = np.zeros(num_envs, np.int64)
+    dropped = np.zeros(num_envs, bool)
+    peak_force = np.full(num_envs, np.nan)
     rows = np.arange(num_envs)
     while alive.any():
         if alive.sum() <= _COMPACT_BELOW * len(rows):
@@ -86,8 +96,10 @@ def rollout(
         seen: Observation = observation
         if perturbation is not None:
             # Copied, because environments may reuse their arrays.
-            history.append({key: np.array(value) for key, value in observation.items()})
-            seen = perturbation(history)
+            told = {CONTACT: info["contact"]} if "contact" in info else {}
+            history.append({key: np.array(value) for key, value in {**observation, **told}.items()})
+            changed = perturbation(history)
+            seen = {key: changed[key] for key in observation}
         expert = info.get("expert_action")
         if isinstance(policy, ExpertPolicy):
             policy.advise(_expect(expert)[rows])
@@ -106,9 +118,11 @@ def rollout(
             tape.write({"contact": info["contact"]} if "contact" in info else {})
         steps += alive
         success |= alive & info["success"]
+        dropped |= alive & terminated & ~info["success"]
+        peak_force = np.where(alive, np.fmax(peak_force, _force(observation)), peak_force)
         alive &= ~(terminated | truncated)
         tape.step += 1
-    return Rollout(tape.cut(steps) if record else [], success, steps)
+    return Rollout(tape.cut(steps) if record else [], success, steps, dropped, peak_force)
 
 
 def mix_actions(
@@ -154,6 +168,16 @@ class _Tape:
             {key: stream[index, :length].copy() for key, stream in self._streams.items()}
             for index, length in enumerate(steps)
         ]
+
+
+def _force(observation: Observation) -> NDArray[np.float64]:
+    """Measure the force at the wrist, else the strongest of the fingers', in N; NaN without such an observation."""
+    if "wrench" in observation:
+        return np.linalg.norm(observation["wrench"][:, :3].astype(np.float64), axis=1)
+    grids = [value for key, value in observation.items() if key.startswith("force_")]
+    if not grids:
+        return np.asarray(np.nan)
+    return np.max([np.linalg.norm(grid.sum((1, 2), dtype=np.float64), axis=1) for grid in grids], axis=0)
 
 
 def _expect(expert_action: NDArray | None) -> NDArray:

@@ -42,10 +42,11 @@ class CornersEnv(VectorEnv):
     horizon = 12
     control_dt = 0.05
 
-    def __init__(self, num_envs: int = 1, *, observation: str = "all", noise: float = 0.02) -> None:
+    def __init__(self, num_envs=1, *, observation: str = "all", noise: float = 0.02, render_mode=None) -> None:
         self.num_envs = num_envs
         self._keys = resolve_keys(observation, _SPACES)
         self._noise = noise
+        self.render_mode = render_mode
         self.single_observation_space = spaces.Dict({key: _SPACES[key] for key in self._keys})
         self.single_action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -85,6 +86,10 @@ class CornersEnv(VectorEnv):
         truncated = (self._time >= self.horizon) & ~terminated
         self._done |= terminated | truncated
         return self._observe(), np.zeros(self.num_envs), terminated, truncated, self._info()
+
+    def render(self):
+        """Draw how far each environment is as grey."""
+        return tuple(np.full((16, 16, 3), 20 * time, np.uint8) for time in self._time)
 
     def _distance(self):
         return np.linalg.norm(self._position[:, None] - _CORNERS, axis=-1)

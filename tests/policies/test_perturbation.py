@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vtt.errors import ConfigError, MissingError
-from vtt_policies.perturbation import derangement, make_perturbation
+from vtt_policies.perturbation import derangement, make_perturbation, phase_mask
 
 REST = {"tactile_left": np.full((2, 2, 3), 7, np.uint8)}
 
@@ -69,3 +69,38 @@ def test_controls_that_cannot_be_made_are_refused():
         make_perturbation("touch_frozen", num_envs=2, rng=rng)([{"goal": np.zeros((2, 1))}])
     with pytest.raises(MissingError, match=r"No rest image 'tactile_left'\. Available: none"):
         make_perturbation("touch_off", num_envs=3, rng=rng)(history())
+
+
+def touching(*steps: list[list[int]]) -> list[dict[str, np.ndarray]]:
+    """A history whose contact is given, step by step, as environments by sensors."""
+    frames = history(len(steps), num_envs=3)
+    return [{**frame, "contact": np.array(contact, bool)} for frame, contact in zip(frames, steps, strict=True)]
+
+
+# Three environments with two sensors each: never in contact; in contact now; held from the start, touched once.
+EPISODE = touching([[0, 0], [0, 0], [1, 0]], [[0, 0], [0, 0], [1, 1]], [[0, 0], [0, 1], [1, 0]])
+
+
+def test_phases_are_told_by_contact_that_was_not_there_from_the_start():
+    assert phase_mask(EPISODE, "before_contact").tolist() == [True, False, False]
+    assert phase_mask(EPISODE, "in_contact").tolist() == [False, True, False]
+    assert phase_mask(EPISODE[:1], "before_contact").all()
+
+
+@pytest.mark.parametrize(
+    ("phase", "lied_to"), [("always", [1, 1, 1]), ("before_contact", [1, 0, 0]), ("in_contact", [0, 1, 0])]
+)
+def test_touch_lies_only_in_its_phase(phase, lied_to):
+    perturb = make_perturbation("touch_off", num_envs=3, rng=np.random.default_rng(0), rest=REST, phase=phase)
+    seen = perturb(EPISODE)
+    np.testing.assert_array_equal((seen["tactile_left"] == 7).all((1, 2, 3)), np.array(lied_to, bool))
+    np.testing.assert_array_equal((seen["force_left"] == 0).all(1), np.array(lied_to, bool))
+    np.testing.assert_array_equal(seen["goal"], EPISODE[-1]["goal"])
+    assert seen["tactile_left"].dtype == np.uint8
+
+
+def test_a_phase_needs_an_environment_that_tells_contact():
+    with pytest.raises(ConfigError, match="info must hold contact for the phase 'in_contact'"):
+        perturbed("touch_frozen", phase="in_contact")
+    with pytest.raises(MissingError, match=r"No phase 'after_lunch'\. Available: always, before_contact, in_contact"):
+        perturbed("touch_frozen", phase="after_lunch")

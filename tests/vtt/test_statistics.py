@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vtt.errors import ConfigError
-from vtt.statistics import difference, wilson
+from vtt.statistics import difference, mcnemar, paired_difference, wilson
 
 Z = 1.959963984540054
 
@@ -68,3 +68,45 @@ def test_impossible_counts_are_refused(successes: int, n: int) -> None:
 def test_a_confidence_of_one_is_refused() -> None:
     with pytest.raises(ConfigError, match="confidence must be between 0 and 1"):
         wilson(1, 2, confidence=1.0)
+
+
+@pytest.mark.parametrize(
+    ("only_first", "only_second", "p"),
+    [
+        # Twice the tail of a fair coin: 2 (1 + 6) / 2^6, 2 (1 + 10 + 45) / 2^10, 2 / 2^9.
+        (1, 5, 14 / 64),
+        (8, 2, 112 / 1024),
+        (0, 9, 2 / 512),
+        (4, 4, 1.0),
+        (0, 0, 1.0),
+    ],
+)
+def test_mcnemar_is_twice_the_tail_of_a_fair_coin(only_first: int, only_second: int, p: float) -> None:
+    assert mcnemar(only_first, only_second) == mcnemar(only_second, only_first) == p
+
+
+def test_mcnemar_is_exact_where_floats_overflow() -> None:
+    assert 0.0 < mcnemar(4000, 5000) < 1e-20
+
+
+def test_the_paired_interval_is_the_formula_worked_by_hand() -> None:
+    # 3 and 1 of 10 become 3.5 and 1.5 of 12: 2 / 12 +- 1.96 sqrt(5 - 4 / 12) / 12.
+    low, high = paired_difference(3, 1, 10)
+    half = Z * math.sqrt(5 - 4 / 12) / 12
+    assert (low, high) == pytest.approx((2 / 12 - half, 2 / 12 + half), rel=1e-12)
+    assert (round(low, 3), round(high, 3)) == (-0.186, 0.52)
+
+
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 100))
+def test_the_paired_interval_holds_the_estimate_and_turns_with_its_sides(b: int, c: int, agreed: int) -> None:
+    low, high = paired_difference(b, c, b + c + agreed)
+    turned = paired_difference(c, b, b + c + agreed)
+    assert -1.0 <= low <= high <= 1.0
+    assert (-turned.high, -turned.low) == pytest.approx((low, high))
+
+
+def test_paired_counts_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ConfigError, match="counts must be of n = 3 trials, got 2 and 2"):
+        paired_difference(2, 2, 3)
+    with pytest.raises(ConfigError, match="counts must not be negative, got -1 and 2"):
+        mcnemar(-1, 2)
