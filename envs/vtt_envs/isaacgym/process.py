@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import mmap
 import os
 import subprocess
@@ -17,6 +18,8 @@ from vtt.errors import DependencyError, StateError
 from vtt_envs.isaacgym.worker.protocol import VERSION, Scene, Shared
 
 __all__ = ["PYTHON_VARIABLE", "Worker"]
+
+_log = logging.getLogger(__name__)
 
 PYTHON_VARIABLE = "VTT_ISAACGYM_PYTHON"
 _FOLDER = Path(__file__).parent / "worker"
@@ -33,6 +36,10 @@ class Worker:
     Args:
         scene: What it simulates.
         path: Its description. When this returns, the files are no longer needed.
+
+    Attributes:
+        shared: The arrays that both processes see.
+        python: Version of the worker's Python.
 
     Raises:
         DependencyError: If there is no worker, it fails, or it speaks another version of the protocol.
@@ -77,6 +84,8 @@ class Worker:
                 f"The Isaac Gym worker must speak version {VERSION} of the protocol, got {hello.get('hello')}. "
                 f"Let {PYTHON_VARIABLE} run the worker of this installation of vtt."
             )
+        self.python = str(hello.get("python"))
+        _log.info("The Isaac Gym worker runs on Python %s.", self.python)
         self._answer("while it built the scene")
 
     def step(self, steps: int) -> None:
@@ -112,7 +121,7 @@ class Worker:
             message = {"error": f"It said {line.decode(errors='replace')!r}." if line else ""}
         if "error" not in message:
             return message
-        status = _wait(self._process)
+        status = _finish(self._process)
         self._words.seek(0)
         words = self._words.read().decode(errors="replace").strip()[-_LAST_WORDS:]
         self.close()
@@ -124,17 +133,17 @@ class Worker:
 
 def _end(process: subprocess.Popen[bytes], words: IO[bytes]) -> None:
     """Let a worker end, or end it."""
-    assert process.stdin is not None
+    _finish(process)
     assert process.stdout is not None
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.close()
-    _wait(process)
     process.stdout.close()
     words.close()
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait for a process that should end; return its exit status."""
+def _finish(process: subprocess.Popen[bytes]) -> int:
+    """Tell a worker to end, or end it; return its exit status."""
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
     try:
         return process.wait(_PATIENCE)
     except subprocess.TimeoutExpired:
