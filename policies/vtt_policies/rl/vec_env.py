@@ -126,7 +126,7 @@ class BatchVecEnv(VecEnv):
         seeds[rows] = self._draw(len(rows))
         if self._cut:
             self._begun, self._cut = seeds.tolist(), False
-        observation, _ = self.env.reset(seed=seeds.tolist(), options={"reset_mask": done})
+        observation, _ = self.env.reset(seed=seeds.tolist(), options={"reset_mask": done})  # pyright: ignore[reportArgumentType]
         return self._show(observation), np.asarray(reward, np.float32), done, infos
 
     def close(self) -> None:

@@ -1,0 +1,36 @@
+"""`vtt train`: reinforcement learning on batched environments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+
+from vtt.cli import parse
+from vtt_policies.rl.config import AacdConfig, CrossqConfig, PpoConfig, RecurrentPpoConfig, SacConfig, TqcConfig
+
+__all__ = ["main"]
+
+_Command = (
+    Annotated[PpoConfig, tyro.conf.subcommand("ppo")]
+    | Annotated[RecurrentPpoConfig, tyro.conf.subcommand("recurrent-ppo")]
+    | Annotated[SacConfig, tyro.conf.subcommand("sac")]
+    | Annotated[TqcConfig, tyro.conf.subcommand("tqc")]
+    | Annotated[CrossqConfig, tyro.conf.subcommand("crossq")]
+    | Annotated[AacdConfig, tyro.conf.subcommand("aacd")]
+)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Learn a policy by reinforcement: PPO, SAC and their kin, with touch, memory or a privileged critic."""
+    config = parse(_Command, argv, prog="vtt train", description=main.__doc__)
+
+    from vtt_policies.rl.train import train
+
+    reached = train(config)
+    print(f"Stopped after {reached.steps} steps.", end=" ")
+    print("" if reached.finished else f"Time ran out before {config.steps} steps.")
+    if "rollout/success_rate" in reached.metrics:
+        print(f"Success of the latest episodes, explored: {reached.metrics['rollout/success_rate']:.3f}")
+    print(reached.run.path)
