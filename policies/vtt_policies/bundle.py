@@ -17,6 +17,7 @@ __all__ = ["KINDS", "find_checkpoint", "load_as", "load_policy", "policy_class",
 
 KINDS: Mapping[str, str] = {
     "student": "vtt_policies.student:StudentPolicy",
+    "actor": "vtt_policies.rl.actor:ActorPolicy",
     "act": "vtt_policies.chunking.policy:ActPolicy",
     "diffusion": "vtt_policies.chunking.policy:DiffusionPolicy",
     "slac": "vtt_policies.slac.policy:SlacPolicy",
