@@ -5,6 +5,7 @@
 | kind | physics |
 |---|---|
 | `mujoco` | MuJoCo loads the URDF files and does as Isaac Gym does: springs at joints, averaged friction, filters |
+| `preview4` | `preview4.Preview4`, with modules in Isaac Gym's place that answer its calls by what `mujoco` does |
 | `springs` | numpy alone, so on Python 3.8 too: springs at joints, things fall; nothing collides |
 | `dies`, `fails`, `dawdles` | ends by a signal, raises an error, or never answers, in the second step |
 | `mute`, `babbles`, `outdated`, `unbuildable` | ends, talks nonsense, speaks another version, raises, at the start |
@@ -195,6 +196,15 @@ class Failing(Springs):
             raise FloatingPointError("the solver diverged")
 
 
+def preview4(scene: protocol.Scene, folder: str) -> serving.Physics:
+    import isaacgym_fake
+
+    isaacgym_fake.install(scene, lambda: Mujoco(scene, folder))
+    import preview4
+
+    return preview4.Preview4(scene, folder)
+
+
 def unbuildable(scene: protocol.Scene, folder: str) -> serving.Physics:
     raise ImportError("libpython3.8.so.1.0: cannot open shared object file")
 
@@ -205,5 +215,5 @@ if sys.argv[1] == "babbles":
     os.write(1, b"Importing module 'gym_38'\n")
 if sys.argv[1] == "outdated":
     serving.VERSION = 0
-kinds = {"mujoco": Mujoco, "springs": Springs, "outdated": Springs, "unbuildable": unbuildable}
+kinds = {"mujoco": Mujoco, "preview4": preview4, "springs": Springs, "outdated": Springs, "unbuildable": unbuildable}
 serving.serve(kinds.get(sys.argv[1], Failing), sys.argv[3:])

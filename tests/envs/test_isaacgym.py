@@ -216,6 +216,42 @@ def test_randomised_physics_reaches_the_worker(use: Callable[..., None]) -> None
         each.close()
 
 
+@pytest.mark.parametrize("task", ["PegInsertion", "Push"])
+def test_the_calls_to_isaac_gym_carry_the_same_states(
+    task: str, envs: dict[str, BatchedEnv], use: Callable[..., None], make: Make
+) -> None:
+    use("preview4")
+    direct, called = envs[task], make(task, num_envs=_ENVS, observation="tactile")
+    actions = np.random.default_rng(5).uniform(-1, 1, (3, _ENVS, 6))
+    runs = []
+    for env in (direct, called):
+        env.reset(range(_ENVS))
+        _run(env, actions[:2])
+        env.reset([9], ids=np.array([1]))
+        runs.append(_run(env, actions[2:]))
+
+    assert np.ptp(runs[0][0][:, 0]) > 0.01  # m
+    for first, second in zip(runs[0][:5], runs[1][:5], strict=True):
+        # Isaac Gym's positions count from the origin of all simulations, 1 m away: rounded to 1e-7 m.
+        np.testing.assert_allclose(first, second, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(PYTHON_VARIABLE not in os.environ, reason=f"{PYTHON_VARIABLE} names no Isaac Gym")
+@pytest.mark.parametrize("task", _TASKS)
+def test_the_expert_solves_most_in_isaac_gym_itself(task: str, make: Make) -> None:
+    env = make(task, num_envs=16, observation="tactile")
+    env.reset(range(_SEED, _SEED + 16))
+    if task != "Push":
+        np.testing.assert_allclose(_touch(env), 0.00094, atol=2e-4)  # m, MuJoCo's
+    success = np.zeros(16, dtype=bool)
+    while not env.done.all():
+        success |= env.step(env.expert_action()).success
+
+    assert not env.engine.lost(env.steps).any()
+    assert success.mean() > 0.8
+
+
 # Batches
 
 

@@ -101,7 +101,7 @@ class Preview4(Physics):
         options.linear_damping = options.angular_damping = 0.0
         options.max_linear_velocity = options.max_angular_velocity = 1e3
         options.use_physx_armature = True
-        options.slices_per_cylinder = 60
+        options.slices_per_cylinder = 28  # 56 vertices: PhysX takes up to 64 on a GPU
         return self._gym.load_asset(self._sim, folder, file, options)
 
     def _ranges(self, index: int, actor: int) -> list[tuple[int, int, int]]:
