@@ -249,7 +249,7 @@ def test_losses_without_labels_are_refused():
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
-        ({"sequence": 1}, "sequence must be at least 2, got 1"),
+        ({"sequence": 2}, "sequence must be at least 3, got 2"),
         ({"reward_floor": 0.0}, "reward_floor must be positive, got 0.0"),
         ({"align": -1.0}, "align must not be negative, got -1.0"),
         ({"batch_windows": 1}, "batch_windows must be at least 2 for the alignment loss, got 1"),

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from vtt.errors import ConfigError, StateError
 from vtt.streams import StreamSpec
 from vtt_policies.bundle import load_as, load_policy
+from vtt_policies.commands.train import main
 from vtt_policies.environments import make_environments
 from vtt_policies.evaluation import FIRST_EVALUATION_SEED, evaluate, evaluation_seeds
 from vtt_policies.observations import resolve_keys
@@ -237,6 +238,25 @@ def test_losses_without_labels_are_refused_before_anything_is_stepped(tmp_path):
     with pytest.raises(ConfigError, match=r"model.align must be 0"):
         train_slac(SlacConfig(out=tmp_path / "b", **{**TINY, "without": "touch"}), show_progress=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_vtt_train_slac_tells_where_the_run_is(tmp_path, capsys):
+    lengths = ["--steps", "48", "--start-steps", "32", "--pretrain-updates", "1", "--updates-per-step", "0.1"]
+    sizes = [
+        "--model.width",
+        "4",
+        "--model.hidden-dim",
+        "16",
+        "--model.batch-windows",
+        "4",
+        "--agent.batch-windows",
+        "4",
+    ]
+    main(["slac", "--env", SIDES_ID, "--out", str(tmp_path / "run"), "--num-envs", "4", *lengths, *sizes])
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("Stopped after 48 steps.")
+    assert told[-1] == str(tmp_path / "run")
+    assert load_policy(tmp_path / "run")[0].kind == "slac"
 
 
 def test_training_never_sees_the_seeds_of_evaluation():

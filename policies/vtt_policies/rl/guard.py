@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-
-import torch
-from torch import Tensor
+from collections.abc import Mapping
 
 from vtt.errors import StateError
 
-__all__ = ["all_finite", "check_training"]
+__all__ = ["check_training"]
 
 # A value may exceed what the rewards explain by this factor, in a fit that overshoots and recovers.
 _SLACK = 10.0
@@ -52,8 +49,3 @@ def check_training(
                 f"{largest_reward:.3g} can sum up to, got {losses[name]:.3g} after {step} steps: the critic diverges. "
                 "Lower learning_rate or gamma, or scale the reward down."
             )
-
-
-def all_finite(tensors: Iterable[Tensor]) -> bool:
-    """Tell whether all numbers are numbers."""
-    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)

@@ -25,7 +25,6 @@ from vtt_policies.rl.auxiliary import Auxiliary
 from vtt_policies.rl.config import RL_BUDGET, AacdConfig, OffPolicyConfig, RlConfig
 from vtt_policies.rl.frame_buffer import FrameReplayBuffer
 from vtt_policies.rl.groups import seen_by, word_for
-from vtt_policies.rl.guard import all_finite
 from vtt_policies.rl.logs import open_logs
 from vtt_policies.rl.loop import REPLAY, Loop
 from vtt_policies.rl.scales import measure_scales
@@ -185,11 +184,11 @@ class _Run:
             model.learn(left, callback=loop, log_interval=None, reset_num_timesteps=done == 0)  # pyright: ignore[reportArgumentType]
         except ValueError as error:
             # A distribution refuses parameters that are no numbers before any loss is logged.
-            if all_finite(model.policy.parameters()):
+            if "of distribution" not in str(error):
                 raise
             raise StateError(
-                f"The policy's weights must be finite, got NaN or infinity after {model.num_timesteps} steps: training "
-                "has diverged. Lower learning_rate."
+                f"The policy's mean and deviation must be finite after {model.num_timesteps} steps, got NaN, infinity "
+                "or zero: training has diverged. Lower learning_rate."
             ) from error
         finally:
             model.logger.close()
