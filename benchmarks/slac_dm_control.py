@@ -121,6 +121,8 @@ def main() -> None:
     parser.add_argument("--model-windows", type=int, default=16, help="SLAC's is 32")
     parser.add_argument("--agent-windows", type=int, default=32, help="SLAC's is 256")
     parser.add_argument("--model-rate", type=float, default=3e-4, help="SLAC's is 1e-4")
+    # A quarter of the pixels weighs what SLAC's 64 x 64 do with a variance of .04, which it also ships curves for.
+    parser.add_argument("--image-variance", type=float, default=0.16, help="in normalised units: SLAC's .1 is 1.6")
     parser.add_argument("--reference", type=Path)
     wanted = parser.parse_args()
     torch.set_num_threads(1)
@@ -144,6 +146,7 @@ def main() -> None:
                 width=wanted.width,
                 batch_windows=wanted.model_windows,
                 learning_rate=wanted.model_rate,
+                image_variance=wanted.image_variance,
                 contact=0.0,
                 align=0.0,
             ),

@@ -80,12 +80,12 @@ def _branch(signal: SignalSpec, feature_dim: int, width: int) -> nn.Module:
     if signal.kind == "vector":
         return nn.Sequential(nn.Linear(signal.shape[0], feature_dim), nn.LeakyReLU(0.2))
     layers: list[nn.Module] = []
-    channels, size = signal.shape[2], signal.shape[:2]
+    rows, columns, channels = signal.shape
     for level in range(_levels(signal.shape)):
         kernel = 3 if level else 5
         layers += [nn.Conv2d(channels, width * 2**level, kernel, 2, kernel // 2), nn.LeakyReLU(0.2)]
-        channels, size = width * 2**level, tuple(-(-side // 2) for side in size)
-    layers += [nn.Conv2d(channels, feature_dim, size), nn.LeakyReLU(0.2), nn.Flatten()]
+        rows, columns, channels = -(-rows // 2), -(-columns // 2), width * 2**level
+    layers += [nn.Conv2d(channels, feature_dim, (rows, columns)), nn.LeakyReLU(0.2), nn.Flatten()]
     return nn.Sequential(*layers)
 
 
