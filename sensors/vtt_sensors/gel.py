@@ -96,12 +96,15 @@ def surface_steps(height_map: Tensor) -> tuple[Tensor, Tensor]:
 
 def _blur(x: Tensor, *, passes: int) -> Tensor:
     """Blur by [1, 2, 1]/4 along both axes, `passes` times; borders repeat the last value."""
+    batch, rows, columns = x.shape
     x = F.pad(x, (passes,) * 4, mode="replicate")
-    for axis in (2, 1):
+    strides = x.stride()
+    # In one row of numbers neighbours are a constant step apart. What mixes two rows or images lands in the padding.
+    x = x.flatten()
+    for step in (strides[2], strides[1]):
         for _ in range(2 * passes):
-            size = x.shape[axis] - 1
-            x = torch.lerp(x.narrow(axis, 0, size), x.narrow(axis, 1, size), 0.5)
-    return x
+            x = torch.lerp(x[:-step], x[step:], 0.5)
+    return x.as_strided((batch, rows, columns), strides)
 
 
 def _halve(x: Tensor) -> Tensor:

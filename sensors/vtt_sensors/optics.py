@@ -29,6 +29,8 @@ _NODES = 513
 _GAIN_RANGE = (0.2, 2.5)
 _GAIN_SHIFT = 6
 _MAX_CHANGE = 200
+# OpenCV drops the fourth channel ten times as fast as torch, and up to so many pixels without threads of its own.
+_CV_PIXELS = 2**16
 
 
 class ColourTable:
@@ -82,8 +84,12 @@ class ColourTable:
         change = change.view(*index.shape, 4).mul_(self._gain).bitwise_right_shift_(_GAIN_SHIFT)
         image = change.add_(self._rest).clamp_(0, 255).to(torch.uint8)
         out = torch.empty(*index.shape, 3, dtype=torch.uint8, device=image.device) if out is None else out
-        for channel in range(3):  # three strided copies are twice as fast as copying [..., :3]
-            out[..., channel].copy_(image[..., channel])
+        if image.device.type == "cpu":
+            rows = max(1, _CV_PIXELS // image.shape[2])
+            for four, three in zip(image.flatten(0, 1).split(rows), out.flatten(0, 1).split(rows), strict=True):
+                cv2.cvtColor(four.numpy(), cv2.COLOR_BGRA2BGR, dst=three.numpy())
+        else:
+            out.copy_(image[..., :3])
         return out
 
 

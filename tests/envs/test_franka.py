@@ -178,7 +178,7 @@ def test_joint_torques_equal_the_transposed_jacobian_times_the_wrench_of_the_spr
     wrench[:, part] = stiffness * turned * pose.rotation[:, :, axis % 3]
 
     for row in range(4):
-        data = engine.batch.get_data(row)
+        data = engine.data(row)
         data.qvel[:] = 0
         data.ctrl[:] = robot.control(engine, np.array([row]), action[[row]], payload=0.0)[0]
         data.ctrl[12:19] = 0  # damping of the posture, by the speeds that the engine has
@@ -300,7 +300,7 @@ def test_torques_and_angles_stay_within_limits_and_the_physics_whole_under_extre
         env.done[:] = False
         env.step(action)
         for row in range(12):
-            torque = engine.batch.get_data(row).qfrc_actuator[robot._arm_dofs]
+            torque = engine.data(row).qfrc_actuator[robot._arm_dofs]
             assert (np.abs(torque) <= limit + 1e-9).all()
 
     angles = engine.qpos[:, robot._arm]

@@ -87,7 +87,7 @@ def test_gels_sink_alike_on_light_and_heavy_pegs(shape: str) -> None:
         env = BatchedEnv(PegInsertion(shape=shape, diameter=diameter), num_envs=1, observation="oracle", num_threads=1)
         env.reset([0])
         env.step(np.zeros((1, 6)))
-        model, data = env.engine.model, env.engine.batch.get_data(0)
+        model, data = env.engine.model, env.engine.data(0)
         pad = model.geom("pad_left").id
         sinks.append(np.mean([c.dist for c in data.contact if pad in (c.geom1, c.geom2)]))
 

@@ -31,7 +31,7 @@ def _taxel_positions(env: VectorEnv, index: int, finger: str, pad: GelPad) -> ND
     x = -sign * ((np.arange(rows) + 0.5) / rows - 0.5) * pad.window[0]
     z = ((np.arange(columns) + 0.5) / columns - 0.5) * pad.window[1] - pad.size[1] / 2
     local = np.stack(np.broadcast_arrays(x[:, None], 0.0, z[None]), axis=-1)
-    data = env.core.engine.batch.get_data(index)
+    data = env.core.engine.data(index)
     return data.body(f"finger_{finger}").xpos + local @ data.body("tool").xmat.reshape(3, 3).T
 
 
@@ -41,7 +41,7 @@ def test_penetration_is_the_distance_of_a_plane_and_a_cylinder(task: str, make_v
     name, radius, half_length = _CYLINDERS[task]
     deepest = []
     for index in range(4):
-        body = env.core.engine.batch.get_data(index).body(name)
+        body = env.core.engine.data(index).body(name)
         axis = body.xmat.reshape(3, 3)[:, 2]
         for finger in FINGERS:
             offset = _taxel_positions(env, index, finger, GelPad()) - body.xpos

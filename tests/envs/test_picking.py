@@ -177,7 +177,7 @@ def test_the_bars_of_a_hexagon_press_like_one_prism() -> None:
     taxels = np.stack(np.broadcast_arrays(x[:, None], 0.0, z), axis=-1)
     normals = np.stack([np.cos(turns), np.sin(turns)], axis=1)
     for index, size in enumerate(_drawn(env, "object_size")):
-        data = env.engine.batch.get_data(index)
+        data = env.engine.data(index)
         finger, prism = data.body("finger_left"), data.body("object")
         local = finger.xpos + taxels @ finger.xmat.reshape(3, 3).T - prism.xpos
         local = local @ prism.xmat.reshape(3, 3)

@@ -104,7 +104,7 @@ def test_what_lies_towards_x_is_on_the_right_of_the_image_and_towards_y_below(ax
     # The dome's middle, seen from the tool, stands over the deepest point.
     geom = env.engine.model.body_geomadr[env.engine.model.body("surface").id]
     for index in range(4):
-        data = env.engine.batch.get_data(index)
+        data = env.engine.data(index)
         middle = data.body("tool").xmat.reshape(3, 3).T @ (data.geom_xpos[geom] - data.body("tool").xpos)
         assert abs(middle[axis]) > 0.001
         assert felt[axis][index] * middle[axis] > 0

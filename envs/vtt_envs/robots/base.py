@@ -23,7 +23,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from vtt_envs.engine import Engine
+from vtt_envs.engine import NEAR, Engine
 
 __all__ = [
     "BASE_FROM_TOOL",
@@ -239,7 +239,7 @@ def _add_taxels(spec: mujoco.MjSpec, finger: mujoco.MjsBody, name: str, pad: Gel
     # finger, "in contact" without force with whatever comes as near as the gel's corners, costs least.
     reach = float(np.linalg.norm([pad.size[0] / 2, pad.size[1] / 2, pad.size[2]]))
     finger.add_geom(
-        name=f"near_{name}",
+        name=f"{NEAR}{name}",
         type=mujoco.mjtGeom.mjGEOM_SPHERE,
         size=[1e-4, 0, 0],
         pos=[0, sign * pad.size[2], -pad.size[1] / 2],

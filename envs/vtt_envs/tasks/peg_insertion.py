@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vtt_envs.engine import Engine
 from vtt_envs.robots import FloatingGripper, Robot, grippers
 from vtt_envs.task import Camera, check_range
-from vtt_envs.tasks.held import HeldObjectTask, held_names
+from vtt_envs.tasks.held import HeldObjectTask, held_names, leave_out_searches
 from vtt_envs.tasks.objects import STEEL, Peg, add_ring, match_pads
 
 __all__ = ["PegInsertion"]
@@ -115,6 +115,7 @@ class PegInsertion(HeldObjectTask):
         )
         self._peg.add_to(spec)
         match_pads(spec, self.robot, self.payload)
+        leave_out_searches(spec)
 
     def goal(self, engine: Engine) -> NDArray[np.float32]:
         """Observed middle of the socket's top in [m], the socket's axis and a wall's; tool frame. Shape (B, 6 or 9)."""

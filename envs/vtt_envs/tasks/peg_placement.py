@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vtt_envs.engine import Engine
 from vtt_envs.robots import FloatingGripper, Robot, grippers
 from vtt_envs.task import Camera, check_range
-from vtt_envs.tasks.held import HeldObjectTask, held_names
+from vtt_envs.tasks.held import HeldObjectTask, held_names, leave_out_searches
 from vtt_envs.tasks.objects import STEEL, Peg, match_pads
 
 __all__ = ["PegPlacement"]
@@ -117,6 +117,7 @@ class PegPlacement(HeldObjectTask):
         )
         self._peg.add_to(spec)
         match_pads(spec, self.robot, self.payload)
+        leave_out_searches(spec)
 
     def bind(self, engine: Engine) -> None:
         """Look up addresses; see `Task`."""
