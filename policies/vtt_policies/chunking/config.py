@@ -47,8 +47,9 @@ class EncodersConfig:
     """
 
     kind: Literal["per_key", "joint"] = "per_key"
+    # Small images, few cores: at 48x64 a ResNet18 of the published width costs fifty times as much.
     image: Literal["conv", "resnet18"] = "conv"
-    width: int = 32
+    width: int = 16
     norm: Literal["group", "frozen_batch"] = "group"
     shared: bool = False
     keypoints: int = 32
@@ -144,6 +145,8 @@ class DiffusionConfig:
         sampler: "ddim", deterministic given its first noise, or "ddpm", which adds noise at every step.
         clip_sample: Clip each estimate of the clean chunk to [-1, 1].
         ema: Act with the running mean of the weights.
+        do_mask_loss_for_padding: Leave steps beyond an episode's ends out of the loss. The original does not: what is
+            never supervised there denoises to anything, and the convolutions carry it into the steps beside it.
         bounded: Clip actions to [-1, 1]; False only for policies of other action spaces.
         encoders: How observations are encoded.
 
@@ -162,6 +165,7 @@ class DiffusionConfig:
     sampler: Literal["ddim", "ddpm"] = "ddim"
     clip_sample: bool = True
     ema: bool = True
+    do_mask_loss_for_padding: bool = False
     bounded: bool = True
     encoders: EncodersConfig = field(default_factory=EncodersConfig)
 

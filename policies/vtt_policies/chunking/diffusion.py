@@ -2,8 +2,8 @@
 
 Axes: B batch · T frames · K steps of a chunk · A action dimensions · G length of the condition.
 
-Source: Chi et al. 2023. Deviations: any mix of images, force fields, vectors or a joint encoder; the loss leaves out
-steps before an episode begins and after it ends (the original repeats the first and the last action).
+Source: Chi et al. 2023. Deviations: any mix of images, force fields, vectors or a joint encoder, any of which may be
+absent.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ class Diffusion(nn.Module):
         timestep = torch.randint(count, (len(actions),), generator=generator, device=device)
         noisy = self.schedule.add_noise(actions, noise, timestep)
         predicted = self.unet(noisy, timestep, self.condition(observation, valid=valid))
-        return diffusion_loss(predicted, noise, actions_valid)
+        counted = actions_valid if self.config.do_mask_loss_for_padding else torch.ones_like(actions_valid)
+        return diffusion_loss(predicted, noise, counted)
 
     def denoise(self, condition: Tensor, noise: Tensor) -> Tensor:
         """Turn noise into chunks.
@@ -132,7 +133,7 @@ class Diffusion(nn.Module):
         return self.config.num_inference_steps if self.config.sampler == "ddpm" else 1
 
 
-def diffusion_loss(predicted: Tensor, noise: Tensor, valid: Tensor) -> Tensor:
-    """Average the squared error over the valid steps. Shapes (B, K, A), (B, K, A), (B, K)."""
+def diffusion_loss(predicted: Tensor, noise: Tensor, counted: Tensor) -> Tensor:
+    """Average the squared error over the counted steps. Shapes (B, K, A), (B, K, A), (B, K)."""
     error = (predicted - noise).square().mean(-1)  # (B, K)
-    return (error * valid).sum() / valid.sum().clamp_min(1)
+    return (error * counted).sum() / counted.sum().clamp_min(1)

@@ -17,6 +17,9 @@ from vtt_policies.chunking.config import DiffusionConfig
 
 __all__ = ["ConditionalUnet1d"]
 
+# The last block has eight groups whatever the others have, as in both released codes.
+_LAST_GROUPS = 8
+
 
 class ConditionalUnet1d(nn.Module):
     """Predicts the noise in a chunk.
@@ -50,7 +53,7 @@ class ConditionalUnet1d(nn.Module):
             # Twice the channels: what went down at this level comes back beside what comes up.
             self.up_modules.append(nn.ModuleList([block(2 * inputs, outputs), block(outputs, outputs), double]))
         self.final_conv = nn.Sequential(
-            _ConvBlock(widths[0], widths[0], kernel, config.n_groups), nn.Conv1d(widths[0], action_dim, 1)
+            _ConvBlock(widths[0], widths[0], kernel, _LAST_GROUPS), nn.Conv1d(widths[0], action_dim, 1)
         )
 
     def forward(self, noisy: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
