@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=8, help="channels next to the image; SLAC's is 32")
     parser.add_argument("--model-windows", type=int, default=16, help="SLAC's is 32")
     parser.add_argument("--agent-windows", type=int, default=32, help="SLAC's is 256")
-    parser.add_argument("--model-rate", type=float, default=3e-4, help="SLAC's is 1e-4")
+    parser.add_argument("--model-rate", type=float, default=1e-3, help="SLAC's is 1e-4")
     # A quarter of the pixels weighs what SLAC's 64 x 64 do with a variance of .04, which it also ships curves for.
     parser.add_argument("--image-variance", type=float, default=0.16, help="in normalised units: SLAC's .1 is 1.6")
     parser.add_argument("--reference", type=Path)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
+from vtt.encoders import count_parameters
 from vtt.errors import ConfigError
 from vtt.streams import StreamSpec
 from vtt.tokens import SignalSpec
@@ -252,12 +253,31 @@ def test_losses_without_labels_are_refused():
         ({"sequence": 2}, "sequence must be at least 3, got 2"),
         ({"reward_floor": 0.0}, "reward_floor must be positive, got 0.0"),
         ({"align": -1.0}, "align must not be negative, got -1.0"),
+        ({"match_parameters": 1000}, "match_parameters must be None for encoder 'vtt', got 1000"),
         ({"batch_windows": 1}, "batch_windows must be at least 2 for the alignment loss, got 1"),
     ],
 )
 def test_impossible_models_are_refused(settings, match):
     with pytest.raises(ConfigError, match=match):
         ModelConfig(**settings)
+
+
+def test_decoders_predict_the_difference_from_the_mean(parts):
+    _, world = parts()
+    seen = {key: torch.randn(6, *shape) for key, shape in (("camera_front", (3, 16, 16)), ("proprioception", (2,)))}
+    seen["tactile_left"] = torch.randn(6, 3, 16, 16)
+    z = torch.randn(1, world.latent.z_dim)
+    before = {key: decoder(z) for key, decoder in world.decoders.items()}
+    world.centre(seen)
+    for key, decoder in world.decoders.items():
+        torch.testing.assert_close(decoder(z) - before[key], seen[key].mean(0)[None])
+
+
+def test_baselines_are_widened_to_the_size_of_the_transformer(parts):
+    wanted = count_parameters(parts(encoder="vtt")[0].encoder)
+    for encoder in ("concat", "poe"):
+        found = count_parameters(parts(encoder=encoder, match_parameters=wanted)[0].encoder)
+        assert found == pytest.approx(wanted, rel=0.05), encoder
 
 
 def test_poe_draws_its_latent_in_training_only(parts):

@@ -19,6 +19,7 @@ class ModelConfig:
     Attributes:
         encoder: Encoder of each frame: the visuo-tactile transformer, one of its baselines, or SLAC's convolutions.
         preset: Size of the encoder, "demo", "small" or "paper"; not of "conv".
+        match_parameters: "concat" and "poe" only: widen to within 5 % of this many parameters, those of "vtt" say.
         feature_dim: Length of what "conv" says of a frame; the others' latent has the length of their preset.
         width: Channels of the convolutions next to an image, of "conv" and of the decoder; they double with each level.
         z1_dim: Length of the latent that the frame informs directly.
@@ -39,6 +40,7 @@ class ModelConfig:
 
     encoder: Literal["vtt", "concat", "poe", "conv"] = "vtt"
     preset: str = "demo"
+    match_parameters: int | None = None
     feature_dim: int = 256
     width: int = 32
     z1_dim: int = 32
@@ -64,6 +66,10 @@ class ModelConfig:
             _positive(self, name)
         for name in ("learning_rate", "image_variance", "touch_variance", "vector_variance", "reward_floor"):
             _positive(self, name)
+        if self.match_parameters is not None and self.encoder not in ("concat", "poe"):
+            raise ConfigError(
+                f"match_parameters must be None for encoder '{self.encoder}', got {self.match_parameters}."
+            )
         if self.sequence < 3:
             raise ConfigError(f"sequence must be at least 3, got {self.sequence}.")
         for name in ("contact", "align"):

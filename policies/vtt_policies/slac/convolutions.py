@@ -2,7 +2,7 @@
 
 Axes: N frames · C channels · H, W rows and columns. Source: alexlee-gk/slac `compressor_network`, `decoder_network`:
 64 x 64 through 32, 64, 128, 256 channels. Deviation: the decoder ends linear (there with a leaky unit), because
-normalised pixels have both signs.
+normalised pixels have both signs, and its output is the difference from the mean.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class ConvEncoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Predict one signal from the latent: transposed convolutions for images and force grids, an MLP for vectors.
+    """Predict how one signal differs from its mean: transposed convolutions for images and force grids, else an MLP.
+
+    The mean is given, so that nothing of a still background has to be learned: most of a camera's image never moves.
 
     Args:
         signal: What it is.
@@ -57,6 +59,8 @@ class Decoder(nn.Module):
     def __init__(self, signal: SignalSpec, *, z_dim: int, width: int, hidden: int) -> None:
         super().__init__()
         self._size = signal.shape[:2]
+        shape = signal.shape if signal.kind == "vector" else (signal.shape[2], *self._size)
+        self.register_buffer("mean", torch.zeros(shape))
         if signal.kind == "vector":
             self.layers = mlp(z_dim, signal.shape[0], hidden=hidden, activation=nn.LeakyReLU)
             return
@@ -72,7 +76,7 @@ class Decoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Map latents (N, z_dim) to normalised signals (N, C, H, W) or (N, n)."""
         found = self.layers(z)
-        return found if found.ndim == 2 else found[..., : self._size[0], : self._size[1]]
+        return self.mean + (found if found.ndim == 2 else found[..., : self._size[0], : self._size[1]])
 
 
 def _branch(signal: SignalSpec, feature_dim: int, width: int) -> nn.Module:

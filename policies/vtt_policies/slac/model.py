@@ -7,6 +7,7 @@ C contacts.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -113,8 +114,12 @@ class Frames(nn.Module):
             )
             latent_dim = config.feature_dim
         else:
-            fields = EncoderConfig.preset(config.preset).to_dict()
-            made_of = EncoderConfig.from_dict({**fields, "name": config.encoder, "num_contacts": contacts})
+            made_of = replace(
+                EncoderConfig.preset(config.preset),
+                name=config.encoder,
+                num_contacts=contacts,
+                match_parameters=config.match_parameters,
+            )
             self.encoder = build_encoder(made_of, self.signals)
             latent_dim = made_of.latent_dim
         self.feature_dim = latent_dim + sum(self.signals[key].shape[0] for key in self.body_keys)
@@ -153,6 +158,12 @@ class WorldModel(nn.Module):
             }
         )
         self.reward = GaussianMlp(2 * z_dim + action_dim, 1, hidden=config.hidden_dim, floor=config.reward_floor)
+
+    @torch.no_grad()
+    def centre(self, observation: Mapping[str, Tensor]) -> None:
+        """Let the decoders start from the mean of normalised signals (N, ...)."""
+        for key, decoder in self.decoders.items():
+            decoder.mean.copy_(observation[key].mean(0))  # pyright: ignore[reportCallIssue, reportArgumentType]
 
     def filter(self, feature: Tensor, windows: TensorWindows, *, generator: torch.Generator) -> Filtered:
         """Infer the latents of windows from the features (B, T, F) of their frames."""

@@ -32,7 +32,7 @@ from vtt_policies.slac.archive import ReplayArchive
 from vtt_policies.slac.collector import Collector, Ended
 from vtt_policies.slac.config import SlacConfig
 from vtt_policies.slac.learner import SlacLearner
-from vtt_policies.slac.model import WorldModel, check_verdicts
+from vtt_policies.slac.model import WorldModel, check_verdicts, to_tensors
 from vtt_policies.slac.policy import SlacNetwork, SlacPolicy
 from vtt_policies.slac.replay import SequenceReplay
 from vtt_policies.training import Trained, begin_run
@@ -42,6 +42,8 @@ __all__ = ["greedy_returns", "train_slac"]
 _MAY_CHANGE = ("out", "steps", "seconds", "device")
 # Updates of the model in a round that does not act: some minutes between checkpoints.
 _PRETRAIN_ROUND = 1_000
+# Windows from which the mean of each signal is taken.
+_CENTRE_WINDOWS = 256
 
 
 def train_slac(config: SlacConfig, *, show_progress: bool = True) -> Trained:
@@ -180,7 +182,11 @@ class _Slac:
                 num_contacts=self.num_contacts,
             )
         policy = SlacPolicy(network.to(config.device), normalizer, keys=tuple(self.specs), device=config.device)
-        return self._learning(policy)
+        learning = self._learning(policy)
+        some = self.replay.sample(_CENTRE_WINDOWS, rng=np.random.default_rng(config.seed))
+        seen = to_tensors(some, normalizer, device=policy.device)
+        learning.learner.world.centre({key: frames[seen.valid.flatten()] for key, frames in seen.observation.items()})
+        return learning
 
     def _learning(self, policy: SlacPolicy) -> _Learning:
         """Put the latent model and the critics beside a policy."""
