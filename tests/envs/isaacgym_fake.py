@@ -41,13 +41,14 @@ class _Asset:
         self.links = [link.get("name") for link in robot.iter("link")][::-1]
         counts = {link.get("name"): len(link.findall("collision")) for link in robot.iter("link")}
         self.counts = [counts[name] for name in self.links]
+        self.masses = [float(mass.get("value", 0)) for mass in robot.iter("mass")][::-1]
         self.joints = [joint.get("name") for joint in robot.iter("joint") if joint.get("type") != "fixed"][::-1]
 
 
 class Gym:
     """`gymapi.Gym` for one simulation of a scene."""
 
-    def __init__(self, scene: protocol.Scene, make: Callable[[], serving.Physics]) -> None:
+    def __init__(self, scene: protocol.Scene, make: Callable[[SimpleNamespace], serving.Physics]) -> None:
         self.scene, self.make = scene, make
         self.ground, self.prepared = False, False
         self.envs: list[SimpleNamespace] = []
@@ -78,7 +79,7 @@ class Gym:
         drives = np.zeros(
             len(asset.joints), [(name, np.int32 if name == "driveMode" else np.float32) for name in _DRIVES]
         )
-        body = [_Record(mass=1.0) for _ in asset.links]
+        body = [_Record(mass=mass) for mass in asset.masses]
         env.actors.append(SimpleNamespace(name=name, asset=asset, shapes=shapes, drives=drives, bodies=body))
         return len(env.actors) - 1
 
@@ -93,7 +94,10 @@ class Gym:
                 assert {shape.filter for shape in self.shapes(env, collider)} == {collider.filter}
             armature = env.actors[0].drives["armature"][self.order(env)]
             np.testing.assert_allclose(armature, self.scene.armature, rtol=1e-6)
-        self.physics = self.make()
+        collected = [self.collect(env) for env in self.envs]
+        properties = {name: np.stack([values[name] for values in collected]) for name in collected[0]}
+        self.properties = SimpleNamespace(**properties)
+        self.physics = self.make(self.properties)
         size, actors = len(self.envs), len(self.scene.actors) + 1
         self.joints = np.zeros((size * len(self.scene.joints), 2), np.float32)
         self.roots = np.zeros((size * actors, 13), np.float32)
@@ -157,20 +161,18 @@ class Gym:
     def pass_on(self, env: SimpleNamespace) -> None:
         """Give the properties of a simulation to the physics."""
         if self.prepared:
-            shared, order = getattr(self, "shared", None), self.order(env)
-            if shared is None:
-                size = len(self.envs)
-                shared = self.shared = SimpleNamespace(
-                    stiffness=np.zeros((size, len(order)), np.float32),
-                    damping=np.zeros((size, len(order)), np.float32),
-                    mass=np.zeros((size, len(env.actors) - 1), np.float32),
-                    friction=np.zeros((size, len(self.scene.colliders)), np.float32),
-                )
-            shared.stiffness[env.index] = env.actors[0].drives["stiffness"][order]
-            shared.damping[env.index] = env.actors[0].drives["damping"][order]
-            shared.mass[env.index] = [actor.bodies[0].mass for actor in env.actors[1:]]
-            shared.friction[env.index] = [self.shapes(env, collider)[0].friction for collider in self.scene.colliders]
-            self.physics.set_properties(np.array([env.index]), shared)
+            for name, values in self.collect(env).items():
+                getattr(self.properties, name)[env.index] = values
+            self.physics.set_properties(np.array([env.index]), self.properties)
+
+    def collect(self, env: SimpleNamespace) -> dict[str, np.ndarray]:
+        drives = env.actors[0].drives[self.order(env)]
+        return {
+            "stiffness": drives["stiffness"],
+            "damping": drives["damping"],
+            "mass": np.array([actor.bodies[0].mass for actor in env.actors[1:]], np.float32),
+            "friction": np.array([self.shapes(env, collider)[0].friction for collider in self.scene.colliders]),
+        }
 
     # State
 
@@ -219,7 +221,7 @@ class Gym:
         assert wait
 
 
-def install(scene: protocol.Scene, make: Callable[[], serving.Physics]) -> None:
+def install(scene: protocol.Scene, make: Callable[[SimpleNamespace], serving.Physics]) -> None:
     """Let `isaacgym` and its parts be imported."""
     gymapi = types.ModuleType("isaacgym.gymapi")
     gym = Gym(scene, make)

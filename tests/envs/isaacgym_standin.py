@@ -30,16 +30,17 @@ import serving
 class Springs(serving.Physics):
     """Joints on springs with masses of their own, and things that fall."""
 
-    def __init__(self, scene: protocol.Scene, folder: str) -> None:
+    def __init__(self, scene: protocol.Scene, shared: protocol.Shared, folder: str) -> None:
         self.scene, self.folder = scene, Path(folder)
         size = scene.num_envs
         self.joints = np.zeros((size, len(scene.joints), 2), np.float32)
         self.actors = np.zeros((size, len(scene.actors), 13), np.float32)
         self.falls = np.array([not actor.fixed for actor in scene.actors])
+        self.stiffness, self.damping = shared.stiffness, shared.damping
         assert all((self.folder / actor.file).exists() for actor in scene.actors)
 
     def set_properties(self, ids, shared) -> None:
-        self.stiffness, self.damping = shared.stiffness, shared.damping
+        pass  # the arrays are the shared ones
 
     def write(self, ids) -> None:
         pass  # the arrays are the state
@@ -62,8 +63,8 @@ class Mujoco(Springs):
 
     substeps = 4
 
-    def __init__(self, scene: protocol.Scene, folder: str) -> None:
-        super().__init__(scene, folder)
+    def __init__(self, scene: protocol.Scene, shared: protocol.Shared, folder: str) -> None:
+        super().__init__(scene, shared, folder)
         import mujoco
 
         self.mujoco = mujoco
@@ -78,6 +79,7 @@ class Mujoco(Springs):
             each.dof_armature[:] = model.dof_armature
         self.colliders = [self.body(c) for c in scene.colliders]
         self.inertia = model.body_inertia / np.maximum(model.body_mass, 1e-9)[:, None]
+        self.set_properties(range(scene.num_envs), shared)
 
     def body(self, collider: protocol.Collider) -> str:
         actors = ["robot", *(actor.name for actor in self.scene.actors)]
@@ -180,8 +182,8 @@ class Mujoco(Springs):
 class Failing(Springs):
     """Fails in the second step."""
 
-    def __init__(self, scene: protocol.Scene, folder: str) -> None:
-        super().__init__(scene, folder)
+    def __init__(self, scene: protocol.Scene, shared: protocol.Shared, folder: str) -> None:
+        super().__init__(scene, shared, folder)
         self.left = 60  # the reset takes 50
 
     def step(self, targets) -> None:
@@ -196,16 +198,16 @@ class Failing(Springs):
             raise FloatingPointError("the solver diverged")
 
 
-def preview4(scene: protocol.Scene, folder: str) -> serving.Physics:
+def preview4(scene: protocol.Scene, shared: protocol.Shared, folder: str) -> serving.Physics:
     import isaacgym_fake
 
-    isaacgym_fake.install(scene, lambda: Mujoco(scene, folder))
+    isaacgym_fake.install(scene, lambda properties: Mujoco(scene, properties, folder))
     import preview4
 
-    return preview4.Preview4(scene, folder)
+    return preview4.Preview4(scene, shared, folder)
 
 
-def unbuildable(scene: protocol.Scene, folder: str) -> serving.Physics:
+def unbuildable(scene: protocol.Scene, shared: protocol.Shared, folder: str) -> serving.Physics:
     raise ImportError("libpython3.8.so.1.0: cannot open shared object file")
 
 

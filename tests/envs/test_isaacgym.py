@@ -38,6 +38,7 @@ from vtt_envs.robots import FrankaArm
 from vtt_envs.tasks import BoltOnNut, PegInsertion, PegPlacement, Push
 
 _TASKS = {"PegInsertion": PegInsertion, "PegPlacement": PegPlacement, "Push": Push}
+_ONE_FAST = [pytest.param(task, marks=pytest.mark.slow if task != "Push" else ()) for task in _TASKS]
 _ENVS = 3
 _SEED = 1000
 _STANDIN = Path(__file__).with_name("isaacgym_standin.py")
@@ -141,7 +142,7 @@ def test_the_expert_solves_on_the_files_what_it_solves_on_the_model(task: str, e
         assert success.all()
         solved.append(env.steps.copy())
 
-    np.testing.assert_allclose(solved[1], solved[0], atol=4)  # measured at most 3 in 72 episodes
+    np.testing.assert_allclose(solved[1], solved[0], atol=3)  # control steps; measured at most 1 in 72 episodes
 
 
 def test_a_gel_yields_to_a_held_peg_as_mujocos_does(envs: dict[str, BatchedEnv]) -> None:
@@ -200,9 +201,9 @@ def test_randomised_physics_reaches_the_worker(use: Callable[..., None]) -> None
         return [index for index, name in enumerate(names) if name.startswith(beginnings)]
 
     # Peg on socket; between pad and peg the mean is what counts.
-    np.testing.assert_allclose(ratio("friction", [2])[:, 0], drawn["friction"], rtol=1e-5)
+    np.testing.assert_allclose(ratio("friction", [2])[:, 0], drawn["friction"], atol=0.01)  # hundredths
     pair, plain_pair = (each.friction[:, 0] + each.friction[:, 2] for each in (shared, plain))
-    np.testing.assert_allclose(pair / plain_pair, drawn["friction"], rtol=1e-5)
+    np.testing.assert_allclose(pair / plain_pair, drawn["friction"], atol=0.01)
     np.testing.assert_allclose(ratio("mass", [0])[:, 0], drawn["mass"], rtol=1e-5)
     for field, beginnings, knob in [
         ("stiffness", ("tool",), "actuator_gain"),
@@ -216,7 +217,7 @@ def test_randomised_physics_reaches_the_worker(use: Callable[..., None]) -> None
         each.close()
 
 
-@pytest.mark.parametrize("task", ["PegInsertion", "Push"])
+@pytest.mark.parametrize("task", _ONE_FAST)
 def test_the_calls_to_isaac_gym_carry_the_same_states(
     task: str, envs: dict[str, BatchedEnv], use: Callable[..., None], make: Make
 ) -> None:
@@ -340,7 +341,7 @@ def test_the_hardest_actions_blow_nothing_up(task: str, envs: dict[str, BatchedE
 
 @pytest.mark.filterwarnings("ignore:.*A Box observation space (minimum|maximum) value is -?infinity")
 @pytest.mark.filterwarnings("ignore:The minimal resolution for an image")
-@pytest.mark.parametrize("task", _TASKS)
+@pytest.mark.parametrize("task", _ONE_FAST)
 def test_gymnasium_and_stable_baselines_accept_the_environment(task: str, use: Callable[..., None]) -> None:
     use("springs")
     settings = {"backend": "isaacgym", "observation": "visuotactile", "renderer": "rays", "num_threads": 1}
@@ -517,7 +518,7 @@ from vtt_envs.isaacgym.process import Worker
 from vtt_envs.isaacgym.worker.protocol import Scene
 scene = Scene(1, 0.002, -9.81, "cpu", False, "robot.urdf", ("joint",), (0.0,), (), (), ())
 scene.write("scene.json")
-worker = Worker(scene, pathlib.Path("scene.json"))
+worker = Worker(scene, pathlib.Path("scene.json"), prepare=lambda shared: None)
 print(worker._process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """

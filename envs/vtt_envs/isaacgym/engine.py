@@ -18,7 +18,7 @@ from vtt.errors import ConfigError
 from vtt_envs.engine import Engine
 from vtt_envs.isaacgym.process import Worker
 from vtt_envs.isaacgym.scene_files import Collision, export_scene
-from vtt_envs.isaacgym.worker.protocol import ANGULAR_VELOCITY, POSITION, QUATERNION, VELOCITY
+from vtt_envs.isaacgym.worker.protocol import ANGULAR_VELOCITY, POSITION, QUATERNION, VELOCITY, Shared
 from vtt_envs.observations import FORCE
 from vtt_envs.robots import FloatingGripper
 from vtt_envs.task import Task
@@ -84,12 +84,12 @@ class IsaacGymEngine(Engine):
     def __init__(self, model: mujoco.MjModel, *, num_envs: int, num_threads: int = 0, device: str = "cpu") -> None:
         with tempfile.TemporaryDirectory(prefix="vtt-isaacgym-") as folder:
             self._export = export_scene(model, Path(folder), num_envs=num_envs, device=device)
-            self._worker = Worker(self._export.scene, Path(folder) / "scene.json")
-        self._look_up(model)
-        model = copy.copy(model)
-        model.geom_margin[self._scenery] = _NEAR
-        super().__init__(model, num_envs=num_envs, num_threads=num_threads)
-        self._expanded: dict[str, NDArray] = {}
+            self._look_up(model)
+            model = copy.copy(model)
+            model.geom_margin[self._scenery] = _NEAR
+            super().__init__(model, num_envs=num_envs, num_threads=num_threads)
+            self._expanded: dict[str, NDArray] = {}
+            self._worker = Worker(self._export.scene, Path(folder) / "scene.json", prepare=self._set_properties)
         self._data = mujoco.MjData(model)
         self._sent = np.full_like(self._state(np.arange(num_envs)), np.nan)
         self._lost = np.zeros(num_envs, dtype=bool)
@@ -207,15 +207,18 @@ class IsaacGymEngine(Engine):
         actors[:, self._stands, POSITION] = self.mocap_pos[rows][:, self._mocap]
         actors[:, self._stands, QUATERNION] = self._mocap_quat[:, [1, 2, 3, 0]]
         shared.actors[rows] = actors
-        for array, values in zip(
-            (shared.stiffness, shared.damping, shared.mass, shared.friction),
-            (*self._springs(rows), self._values("body_mass", rows)[:, list(self._export.bodies)], self._friction(rows)),
-            strict=True,
-        ):
+        self._set_properties(shared, rows)
+        self._sent[rows] = self._state(rows)
+
+    def _set_properties(self, shared: Shared, rows: NDArray[np.intp] | None = None) -> None:
+        """Write stiffness, damping, mass and friction of some simulations or all; mark those for whom they change."""
+        rows = np.arange(self.num_envs) if rows is None else rows
+        mass = self._values("body_mass", rows)[:, list(self._export.bodies)]
+        arrays = (shared.stiffness, shared.damping, shared.mass, shared.friction)
+        for array, values in zip(arrays, (*self._springs(rows), mass, self._friction(rows)), strict=True):
             values = np.broadcast_to(values, array[rows].shape).astype(np.float32)
             shared.changed[rows] |= (array[rows] != values).any(axis=1)
             array[rows] = values
-        self._sent[rows] = self._state(rows)
 
     def _receive(self, rows: NDArray[np.intp]) -> None:
         """Take the state of simulations that have advanced."""
@@ -271,7 +274,10 @@ class IsaacGymEngine(Engine):
         return drive
 
     def _friction(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Coefficients of which two have the mean that MuJoCo would use. Shape (n, C)."""
+        """Coefficients of which two have the mean that MuJoCo would use. Shape (n, C).
+
+        In hundredths: PhysX has room for some 64,000 different materials.
+        """
         values, model = self._values("geom_friction", rows)[..., 0], self.model
         friction = np.zeros((len(values), len(self._export.collisions)))
         scenery = values[:, self._scenery].max(axis=1)
@@ -289,7 +295,7 @@ class IsaacGymEngine(Engine):
                 own = values[:, collision.geoms].max(axis=1)
                 rules = model.geom_priority[list(collision.geoms)].max() > model.geom_priority[self._object_geoms].max()
                 friction[:, index] = np.maximum(2 * (own if rules else np.maximum(own, touched)) - of_object, 0)
-        return friction
+        return friction.round(2)
 
 
 def _turn(quat_wxyz: NDArray[np.float64], vector: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,6 +37,7 @@ class Worker:
     Args:
         scene: What it simulates.
         path: Its description. When this returns, the files are no longer needed.
+        prepare: Writes the properties with which it is built into the shared memory.
 
     Attributes:
         shared: The arrays that both processes see.
@@ -45,7 +47,7 @@ class Worker:
         DependencyError: If there is no worker, it fails, or it speaks another version of the protocol.
     """
 
-    def __init__(self, scene: Scene, path: Path) -> None:
+    def __init__(self, scene: Scene, path: Path, *, prepare: Callable[[Shared], None]) -> None:
         python = os.environ.get(PYTHON_VARIABLE)
         if not python:
             raise DependencyError(
@@ -58,6 +60,7 @@ class Worker:
         try:
             os.ftruncate(descriptor, Shared.size(scene))
             self.shared = Shared(scene, mmap.mmap(descriptor, Shared.size(scene)))
+            prepare(self.shared)
             self._words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
             command = [python, str(_FOLDER), str(path), str(descriptor)]
             try:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from protocol import Scene
+from protocol import Scene, Shared
 from serving import Physics, serve
 
 
-def _make(scene: Scene, folder: str) -> Physics:
+def _make(scene: Scene, shared: Shared, folder: str) -> Physics:
     from preview4 import Preview4
 
-    return Preview4(scene, folder)
+    return Preview4(scene, shared, folder)
 
 
 serve(_make, sys.argv[1:])

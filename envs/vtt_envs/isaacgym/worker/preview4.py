@@ -31,13 +31,14 @@ class Preview4(Physics):
 
     Args:
         scene: What to simulate.
+        shared: Holds the first properties.
         folder: Where its files are.
 
     Raises:
         RuntimeError: If Isaac Gym cannot make the simulation.
     """
 
-    def __init__(self, scene: Scene, folder: str) -> None:
+    def __init__(self, scene: Scene, shared: Shared, folder: str) -> None:
         self._gymtorch = importlib.import_module("isaacgym.gymtorch")
         self._torch = importlib.import_module("torch")
         self._gym = gymapi.acquire_gym()
@@ -45,7 +46,7 @@ class Preview4(Physics):
         self._sim = self._make_sim()
         self._envs: list[Any] = []
         self._handles: list[list[int]] = []  # of the robot and the actors, by simulation
-        self._build(folder)
+        self._build(shared, folder)
         if not self._gym.prepare_sim(self._sim):
             raise RuntimeError("Isaac Gym could not prepare the simulation; its reason stands above.")
         self._bind()
@@ -74,7 +75,7 @@ class Preview4(Physics):
             self._gym.add_ground(sim, plane)
         return sim
 
-    def _build(self, folder: str) -> None:
+    def _build(self, shared: Shared, folder: str) -> None:
         gym, scene = self._gym, self._scene
         assets = [(scene.robot, self._load(folder, scene.robot, fixed=True, weightless=True))]
         for actor in scene.actors:
@@ -87,13 +88,12 @@ class Preview4(Physics):
             handles = [gym.create_actor(env, asset, gymapi.Transform(), name, index, 0) for name, asset in assets]
             self._envs.append(env)
             self._handles.append(handles)
-            self._set_drives(index)
-            for actor, handle in enumerate(handles):
-                shapes = gym.get_actor_rigid_shape_properties(env, handle)
-                for collider, first, count in self._ranges(index, actor):
-                    for shape in shapes[first : first + count]:
-                        shape.filter = scene.colliders[collider].filter
-                gym.set_actor_rigid_shape_properties(env, handle, shapes)
+            self._set_drives(index, shared)
+            for actor in range(len(handles)):
+                self._set_shapes(index, actor, shared, first=True)
+        # Friction and masses that stay are never set again: some versions lose contacts or positions over it
+        # (IsaacGymEnvs, issue 181).
+        self._friction, self._mass = shared.friction.copy(), shared.mass.copy()
 
     def _load(self, folder: str, file: str, *, fixed: bool, weightless: bool) -> gymapi.Asset:
         options = gymapi.AssetOptions()
@@ -104,26 +104,29 @@ class Preview4(Physics):
         options.slices_per_cylinder = 28  # 56 vertices: PhysX takes up to 64 on a GPU
         return self._gym.load_asset(self._sim, folder, file, options)
 
-    def _ranges(self, index: int, actor: int) -> list[tuple[int, int, int]]:
-        """Colliders of an actor, each with its first shape and their number."""
+    def _set_shapes(self, index: int, actor: int, shared: Shared, *, first: bool) -> None:
+        """Set friction, and at first the filter, of an actor's shapes."""
         env, handle = self._envs[index], self._handles[index][actor]
         bodies = self._gym.get_actor_rigid_body_names(env, handle)
-        shapes = self._gym.get_actor_rigid_body_shape_indices(env, handle)
-        ranges = []
+        ranges = self._gym.get_actor_rigid_body_shape_indices(env, handle)
+        shapes = self._gym.get_actor_rigid_shape_properties(env, handle)
         for number, collider in enumerate(self._scene.colliders):
             if collider.actor == actor:
-                found = shapes[bodies.index(collider.link)]
-                ranges.append((number, found.start, found.count))
-        return ranges
+                found = ranges[bodies.index(collider.link)]
+                for shape in shapes[found.start : found.start + found.count]:
+                    shape.friction = float(shared.friction[index, number])
+                    if first:
+                        shape.filter = collider.filter
+        self._gym.set_actor_rigid_shape_properties(env, handle, shapes)
 
-    def _set_drives(self, index: int, stiffness: Any = 1.0, damping: Any = 1.0) -> None:
-        """Set the springs of a robot's joints; values are in the scene's order."""
+    def _set_drives(self, index: int, shared: Shared) -> None:
+        """Set the springs of a robot's joints."""
         env, robot = self._envs[index], self._handles[index][0]
         names = self._gym.get_actor_dof_names(env, robot)
         where = np.array([names.index(name) for name in self._scene.joints])
         drives = self._gym.get_actor_dof_properties(env, robot)
         drives["driveMode"].fill(int(gymapi.DOF_MODE_POS))
-        drives["stiffness"][where], drives["damping"][where] = stiffness, damping
+        drives["stiffness"][where], drives["damping"][where] = shared.stiffness[index], shared.damping[index]
         drives["armature"][where] = self._scene.armature
         drives["friction"].fill(0.0)
         drives["effort"].fill(_FAR)
@@ -162,21 +165,18 @@ class Preview4(Physics):
 
     def set_properties(self, ids: NDArray[np.intp], shared: Shared) -> None:
         """Take stiffness, damping, mass and friction of simulations from the shared memory."""
-        gym = self._gym
+        gym, scene = self._gym, self._scene
         for index in ids:
             env, handles = self._envs[index], self._handles[index]
-            self._set_drives(index, shared.stiffness[index], shared.damping[index])
-            for actor, handle in enumerate(handles):
-                shapes = gym.get_actor_rigid_shape_properties(env, handle)
-                for collider, first, count in self._ranges(index, actor):
-                    for shape in shapes[first : first + count]:
-                        shape.friction = float(shared.friction[index, collider])
-                gym.set_actor_rigid_shape_properties(env, handle, shapes)
-            for number, actor in enumerate(self._scene.actors):
-                if not actor.fixed:
-                    bodies = gym.get_actor_rigid_body_properties(env, handles[1 + number])
-                    bodies[0].mass = float(shared.mass[index, number])
-                    gym.set_actor_rigid_body_properties(env, handles[1 + number], bodies, recomputeInertia=True)
+            self._set_drives(index, shared)
+            moved = self._friction[index] != shared.friction[index]
+            for actor in sorted({scene.colliders[number].actor for number in np.flatnonzero(moved)}):
+                self._set_shapes(index, actor, shared, first=False)
+            for number in np.flatnonzero(self._mass[index] != shared.mass[index]):
+                bodies = gym.get_actor_rigid_body_properties(env, handles[1 + number])
+                bodies[0].mass = float(shared.mass[index, number])
+                gym.set_actor_rigid_body_properties(env, handles[1 + number], bodies, recomputeInertia=True)
+        self._friction[ids], self._mass[ids] = shared.friction[ids], shared.mass[ids]
 
     def write(self, ids: NDArray[np.intp]) -> None:
         """Put simulations into the state that `joints` and `actors` have."""

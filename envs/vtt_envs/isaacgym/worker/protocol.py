@@ -112,8 +112,9 @@ class Scene:
 class Shared:
     """The arrays of both processes, on one piece of memory.
 
-    The environment writes all of them before a step; the worker writes `joints` and `actors` of the active simulations
-    before it answers. What the environment has not written is as the worker left it.
+    Stiffness, damping, mass and friction have their first values before the worker starts. The environment writes all
+    arrays before a step, and a simulation that is `changed` is also `written`; the worker writes `joints` and `actors`
+    of the active simulations before it answers. What the environment has not written is as the worker left it.
 
     Attributes:
         active: Which simulations advance, uint8. Shape (B,).

@@ -34,7 +34,7 @@ class Physics:
     actors: NDArray[np.float32]
 
     def set_properties(self, ids: NDArray[np.intp], shared: Shared) -> None:
-        """Take stiffness, damping, mass and friction of simulations from the shared memory."""
+        """Take stiffness, damping, mass and friction of simulations from the shared memory; `write` follows."""
         raise NotImplementedError
 
     def write(self, ids: NDArray[np.intp]) -> None:
@@ -50,11 +50,11 @@ class Physics:
         raise NotImplementedError
 
 
-def serve(make_physics: Callable[[Scene, str], Physics], arguments: Sequence[str]) -> None:
+def serve(make_physics: Callable[[Scene, Shared, str], Physics], arguments: Sequence[str]) -> None:
     """Answer requests until the input ends.
 
     Args:
-        make_physics: Builds the simulations of a scene whose files are in a folder.
+        make_physics: Builds the simulations of a scene with the properties in the memory; its files are in a folder.
         arguments: Scene file and file descriptor of the shared memory.
     """
     # Libraries print to standard output, C++ ones by its number: that goes to standard error, the answers elsewhere.
@@ -70,7 +70,7 @@ def serve(make_physics: Callable[[Scene, str], Physics], arguments: Sequence[str
         path, descriptor = arguments
         scene = Scene.read(path)
         shared = Shared(scene, mmap.mmap(int(descriptor), Shared.size(scene)))
-        worker = _Worker(scene, shared, make_physics(scene, os.path.dirname(path)))
+        worker = _Worker(scene, shared, make_physics(scene, shared, os.path.dirname(path)))
         answer(ready=True)
         for line in sys.stdin:
             steps = json.loads(line)["step"]
@@ -101,9 +101,8 @@ class _Worker:
         if len(written):
             physics.joints[written], physics.actors[written] = shared.joints[written], shared.actors[written]
             physics.write(written)
-        stiffness = np.where(shared.stiffness > 0, shared.stiffness, 1)  # of simulations that never were active
         for _ in range(steps):
-            targets = shared.drive / stiffness
+            targets = shared.drive / shared.stiffness
             for first, second in self._scene.coupled:  # each is drawn to where the other is
                 targets[:, first] += physics.joints[:, second, 0]
                 targets[:, second] += physics.joints[:, first, 0]
