@@ -2,7 +2,7 @@
 
 config.yaml         settings, one name and JSON value per line (YAML reads both)
 command.txt         the command line
-environment.json    versions, commit, machine, seed
+environment.json    versions, commit, machine, seed, and the folder that the command's paths are relative to
 metrics.csv         one row per step
 checkpoints/<step>  see `checkpoint`
 last                where the newest checkpoint is
@@ -68,7 +68,8 @@ class RunFolder:
                 number += 1
                 free = wanted.with_name(f"{wanted.name}-{number}")
         atomic_write_text(free / "command.txt", shlex.join(sys.argv) + "\n")
-        atomic_write_text(free / "environment.json", json.dumps(environment() | {"seed": seed}, indent=2) + "\n")
+        facts = environment() | {"seed": seed, "directory": str(Path.cwd())}
+        atomic_write_text(free / "environment.json", json.dumps(facts, indent=2) + "\n")
         # Last: its presence says that the folder is a run.
         atomic_write_text(free / "config.yaml", lines)
         return cls(free)

@@ -38,10 +38,10 @@ _MODALITIES = {"nothing": (), "touch": TOUCH, "vision": ("camera_*",)}
 
 
 def resolve_keys(selection: str, available: Iterable[str]) -> tuple[str, ...]:
-    """Turn an observation word, or a comma-separated list of keys, into keys.
+    """Turn observation words and keys, joined by commas, into keys.
 
     Args:
-        selection: A word of `WORDS`, or keys such as `"proprioception,force_left"`.
+        selection: A word of `WORDS`, or words and keys such as `"proprio,force_left"`.
         available: Keys that the environment or the store offers.
 
     Returns:
@@ -55,15 +55,14 @@ def resolve_keys(selection: str, available: Iterable[str]) -> tuple[str, ...]:
         ('goal', 'proprioception', 'tactile_left')
     """
     offered = tuple(available)
-    if selection in WORDS:
-        keys = tuple(key for key in offered if _matches(key, WORDS[selection]))
+    wanted: set[str] = set()
+    for name in (part.strip() for part in selection.split(",") if part.strip()):
+        if name not in WORDS and name not in offered:
+            raise missing("observation word or key", name, {*WORDS, *offered})
+        keys = [key for key in offered if _matches(key, WORDS.get(name, (name,)))]
         if not keys:
-            raise missing("observation key for the word", selection, offered)
-        return keys
-    wanted = [key.strip() for key in selection.split(",") if key.strip()]
-    for key in wanted:
-        if key not in offered:
-            raise missing("observation word or key", key, {*WORDS, *offered})
+            raise missing("observation key for the word", name, offered)
+        wanted.update(keys)
     return tuple(key for key in offered if key in wanted)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from stable_baselines3.common.logger import Logger
 from torch import nn
 
 from vtt.encoders import VttEncoder
-from vtt.errors import StateError
+from vtt.errors import ConfigError, StateError
 from vtt.objectives import Batch, Objective, ObjectiveConfig, Statistics, summarise
 from vtt_policies.rl.config import AuxiliaryConfig
 from vtt_policies.rl.policies import Extractor
@@ -31,11 +32,16 @@ class Auxiliary:
         extractors: Those of actor and critic, each once.
         seed: Draws frames and masks.
         num_frames: Frames from which the scale of the reconstruction is measured.
+
+    Raises:
+        ConfigError: If there is no encoder to train.
     """
 
     def __init__(
         self, config: AuxiliaryConfig, extractors: list[Extractor], *, seed: int, num_frames: int = 512
     ) -> None:
+        if not extractors:
+            raise ConfigError("auxiliary.updates must be 0 where there is no image or force grid to reconstruct.")
         self._config = config
         self._extractors = extractors
         self._seed = seed
@@ -55,7 +61,7 @@ class Auxiliary:
             rng = np.random.default_rng([self._seed, 4])
             self._begin([self._draw(buffer, part, rng, self._num_frames) for part in self._extractors])
         assert self._optimizer is not None
-        total = torch.zeros(())
+        value = math.nan
         for _ in range(self._config.updates):
             # Everything random comes from seed and step, so that a continued run repeats it.
             rng = np.random.default_rng([self._seed, 5, self._steps])
@@ -67,16 +73,15 @@ class Auxiliary:
                 batch = Batch(observation, torch.zeros(self._config.batch_size, 0), {})
                 losses.append(objective.total(objective(part.features.encoder, batch, generator=generator)))
             total = torch.stack(losses).sum()
-            if not bool(torch.isfinite(total)):
-                raise StateError(
-                    f"The auxiliary loss must be finite, got {float(total)}. Lower auxiliary.learning_rate."
-                )
+            value = float(total.detach())
+            if not math.isfinite(value):
+                raise StateError(f"The auxiliary loss must be finite, got {value}. Lower auxiliary.learning_rate.")
             self._optimizer.zero_grad(set_to_none=True)
             total.backward()
             nn.utils.clip_grad_norm_([p for group in self._optimizer.param_groups for p in group["params"]], 1.0)
             self._optimizer.step()
             self._steps += 1
-        log.record("train/auxiliary_loss", float(total.detach()))
+        log.record("train/auxiliary_loss", value)
 
     def state(self) -> dict[str, Any] | None:
         """Take down heads, optimiser and counter; None before the first fit."""
