@@ -5,7 +5,7 @@ Legend: B environments, T steps of an episode, A action size.
 
 from __future__ import annotations
 
-import logging
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from vtt.cluster import spread
 from vtt.errors import ConfigError
 from vtt.files import atomic_write_bytes
 from vtt.store import EpisodeStore
 from vtt.streams import Stream, StreamSpec
 from vtt_envs.vector import VectorTaskEnv
 
-__all__ = ["collect", "label_streams"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["Recorder", "collect", "label_streams"]
 
 
 def label_streams(env: VectorTaskEnv) -> dict[str, StreamSpec]:
@@ -51,6 +50,8 @@ def collect(
     num_envs: int = 64,
     seed: int = 0,
     action_noise: float = 0.0,
+    ray_address: str | None = None,
+    workers: int | None = None,
 ) -> EpisodeStore:
     """Let the privileged expert drive, and record until the store holds `episodes` episodes.
 
@@ -67,6 +68,9 @@ def collect(
         action_noise: Standard deviation of Gaussian noise on the executed action, in parts of its range;
             `expert_action` stays clean. Data around the expert's path teach more than the path (DART, Laskey et al.
             2017).
+        ray_address: Ray cluster that records: "auto" for the one that runs, "local" for one on this machine, or an
+            address; None records here.
+        workers: Processes on the cluster; None takes one for each of its CPUs.
 
     Returns:
         The store. An episode's attributes are `seed`, `success` and, where there is any, `randomisation`: what was
@@ -86,39 +90,78 @@ def collect(
         "seed": seed,
         "action_noise": action_noise,
     }
-    made = gym.make_vec(
-        env_id,
-        num_envs=min(num_envs, episodes),
-        vectorization_mode="vector_entry_point",
-        observation=observation,
-        **env_args,
-    )
-    env = made.unwrapped
-    assert isinstance(env, VectorTaskEnv)
+    size = min(num_envs, episodes)
+    making = (env_id, dict(env_args), observation, action_noise)
+    # On a cluster, one environment here tells what is recorded.
+    here = Recorder(*making, 1 if ray_address else size)
     try:
-        streams = {**env.stream_specs(), **label_streams(env)}
-        store = _open(path, streams, settings)
-        _write_rest_images(path, env.rest_images())
-        with tqdm(total=episodes, initial=min(len(store), episodes), unit="episode", disable=None) as bar:
-            succeeded = 0
-            while len(store) < episodes:
-                first = len(store)
-                seeds = [seed + first + index for index in range(min(env.num_envs, episodes - first))]
-                recorded = _record(env, seeds, streams, action_noise=action_noise)
-                outcomes = [bool(episode["success"].data.any()) for episode in recorded]
-                attributes: list[dict[str, Any]] = [
-                    {"seed": s, "success": o} for s, o in zip(seeds, outcomes, strict=True)
-                ]
-                if drawn := env.core.drawn():
-                    for index, facts in enumerate(attributes):
-                        facts["randomisation"] = {name: float(values[index]) for name, values in drawn.items()}
+        store = _open(path, here.streams, settings)
+        _write_rest_images(path, here.env.rest_images())
+        batches = [
+            ([seed + index for index in range(first, min(first + size, episodes))],)
+            for first in range(len(store), episodes, size)
+        ]
+        results = (here.run(*batch) for batch in batches)
+        if ray_address is not None and batches:
+            results = spread(Recorder, [*making, size], batches, address=ray_address, workers=workers)
+        with (
+            contextlib.closing(results),
+            tqdm(total=episodes, initial=min(len(store), episodes), unit="episode", disable=None) as bar,
+        ):
+            for recorded, attributes in results:
                 store.extend(recorded, attributes=attributes)
-                succeeded += sum(outcomes)
                 bar.update(len(recorded))
-                bar.set_postfix(success=f"{np.mean(outcomes):.2f}")
+                bar.set_postfix(success=f"{np.mean([facts['success'] for facts in attributes]):.2f}")
     finally:
-        env.close()
+        here.close()
     return store
+
+
+class Recorder:
+    """Environments that record their expert; what an episode holds depends on its seed alone.
+
+    Args:
+        env_id: Gymnasium id with its module.
+        env_args: Further arguments of the environment.
+        observation: Observation word; what is recorded.
+        action_noise: Standard deviation of noise on the executed action.
+        num_envs: Episodes run side by side.
+
+    Attributes:
+        env: The environments.
+        streams: What is recorded.
+    """
+
+    def __init__(
+        self, env_id: str, env_args: Mapping[str, Any], observation: str, action_noise: float, num_envs: int
+    ) -> None:
+        made = gym.make_vec(
+            env_id,
+            num_envs=num_envs,
+            vectorization_mode="vector_entry_point",
+            observation=observation,
+            **env_args,
+        ).unwrapped
+        assert isinstance(made, VectorTaskEnv)
+        self.env = made
+        self.streams = {**made.stream_specs(), **label_streams(made)}
+        self._action_noise = action_noise
+
+    def run(self, seeds: Sequence[int]) -> tuple[list[dict[str, Stream]], list[dict[str, Any]]]:
+        """Record one episode for each seed, with its attributes."""
+        recorded = _record(self.env, seeds, self.streams, action_noise=self._action_noise)
+        attributes: list[dict[str, Any]] = [
+            {"seed": seed, "success": bool(episode["success"].data.any())}
+            for seed, episode in zip(seeds, recorded, strict=True)
+        ]
+        if drawn := self.env.core.drawn():
+            for index, facts in enumerate(attributes):
+                facts["randomisation"] = {name: float(values[index]) for name, values in drawn.items()}
+        return recorded, attributes
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.env.close()
 
 
 def _open(path: Path, streams: Mapping[str, StreamSpec], settings: dict[str, Any]) -> EpisodeStore:

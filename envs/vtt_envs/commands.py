@@ -25,6 +25,8 @@ class CollectConfig:
         env_args: Further options of the environment, each key=value.
         num_envs: Episodes run side by side.
         action_noise: Standard deviation of noise on the executed action; the expert's own is kept as the label.
+        ray: Record on a Ray cluster: "auto" for a running one, "local" for this machine, an address.
+        workers: Processes on the cluster; without, one for each of its CPUs.
     """
 
     env: str
@@ -35,6 +37,8 @@ class CollectConfig:
     env_args: tuple[str, ...] = ()
     num_envs: int = 64
     action_noise: float = 0.0
+    ray: str | None = None
+    workers: int | None = None
 
 
 def main(argv: Sequence[str]) -> None:
@@ -55,6 +59,8 @@ def main(argv: Sequence[str]) -> None:
         num_envs=config.num_envs,
         seed=config.seed,
         action_noise=config.action_noise,
+        ray_address=config.ray,
+        workers=config.workers,
     )
     outcomes = np.array([store.episode_attributes(index)["success"] for index in range(len(store))])
     low, high = wilson(int(outcomes.sum()), len(outcomes))

@@ -10,7 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from vtt.errors import ConfigError, DependencyError, StoreError
+from vtt.cluster import spread
+from vtt.errors import ConfigError, StoreError
 from vtt.files import atomic_write_text
 from vtt_policies.evaluation import Batch, Evaluation, batches_of, evaluation_seeds
 from vtt_policies.trial import Condition, Runner, Trial
@@ -104,7 +105,9 @@ def run_conditions(
     total = n * len(conditions)
     initial = total - sum(batch.counted for batch, _ in tasks)
     with tqdm(total=total, initial=initial, unit="episode", disable=None) as bar:
-        results = _spread(trial, tasks, ray_address, workers) if ray_address and tasks else _local(trial, tasks)
+        results: Generator[Evaluation] = _local(trial, tasks)
+        if ray_address is not None and tasks:
+            results = spread(Runner, [trial], tasks, address=ray_address, workers=workers)
         with contextlib.closing(results):
             for (batch, condition), part in zip(tasks, results, strict=True):
                 kept[condition.name].add(part)
@@ -133,27 +136,6 @@ def _local(trial: Trial, tasks: Sequence[_Task]) -> Generator[Evaluation]:
     with Runner(trial) as runner:
         for batch, condition in tasks:
             yield runner.run(batch, condition)
-
-
-def _spread(trial: Trial, tasks: Sequence[_Task], address: str, workers: int | None) -> Generator[Evaluation]:
-    """Run tasks on a Ray cluster, and yield them in order; Ray restarts workers that die and repeats their task."""
-    try:
-        import ray  # pyright: ignore[reportMissingImports]
-        from ray.util import ActorPool  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise DependencyError("--ray needs Ray. Run `pip install 'vtt-stack[ray]'`.") from error
-    mine = not ray.is_initialized()
-    if mine:
-        ray.init(address=None if address == "local" else address, log_to_driver=False, include_dashboard=False)
-    try:
-        count = min(len(tasks), workers or int(ray.cluster_resources().get("CPU", 1)))
-        worker = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=-1)(Runner)
-        pool = ActorPool([worker.remote(trial) for _ in range(count)])
-        results: Any = pool.map(lambda actor, task: actor.run.remote(*task), list(tasks))
-        yield from results
-    finally:
-        if mine:
-            ray.shutdown()
 
 
 def _read(path: Path) -> dict[str, Any]:

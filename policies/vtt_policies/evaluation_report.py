@@ -47,16 +47,16 @@ def touch_table(results: Mapping[str, Evaluation]) -> str:
     """
     intact = next(iter(results.values()))
     width = max(len("touch"), *(len(name) for name in results))
-    lines = [f"{'touch':<{width}}  success  95 % interval  difference      95 % interval       p"]
+    lines = [f"{'touch':<{width}}  success  95 % interval  difference     95 % interval        p"]
     for name, row in results.items():
         low, high = row.interval
         cells = f"{row.rate:>7.3f}  {f'{low:.3f} - {high:.3f}':>13}"
         if row is intact:
-            lines.append(f"{'as it is':<{width}}  {cells}  {'-':>10}  {'-':>17}  {'-':>6}")
+            lines.append(f"{'as it is':<{width}}  {cells}  {'-':>10}  {'-':>16}  {'-':>7}")
             continue
         held = compare(row, intact)
-        span = f"{held.interval.low:+.3f} - {held.interval.high:+.3f}"
-        lines.append(f"{name:<{width}}  {cells}  {held.difference:>+10.3f}  {span:>17}  {held.p:>6.4f}")
+        span = f"{held.interval.low:+.3f} to {held.interval.high:+.3f}"
+        lines.append(f"{name:<{width}}  {cells}  {held.difference:>+10.3f}  {span:>16}  {held.p:>7.2g}")
     return "\n".join(lines)
 
 
@@ -66,7 +66,7 @@ def comparison_lines(first: str, second: str, held: Comparison) -> str:
     return (
         f"{held.n} seeds in common: only {first} succeeds on {held.only_first}, only {second} on {held.only_second}.\n"
         f"Difference of success {held.difference:+.3f}, 95 % interval {low:+.3f} to {high:+.3f} (Agresti & Min), "
-        f"exact McNemar p = {held.p:.4f}."
+        f"exact McNemar p = {held.p:.2g}."
     )
 
 
@@ -147,7 +147,7 @@ def _results(results: Mapping[str, Evaluation]) -> report.Table:
         elif several:
             held = compare(row, intact)
             cells.append(f"{held.difference:+.3f} [{held.interval.low:+.3f}, {held.interval.high:+.3f}]")
-            cells.append(f"{held.p:.4f}")
+            cells.append(f"{held.p:.2g}")
         rows.append(cells)
     caption = (
         "95 % Wilson intervals. Time is the median of the episodes that succeeded; force the median of the largest in "

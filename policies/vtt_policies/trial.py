@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vtt.errors import ConfigError, MissingError
+from vtt.images import resize
 from vtt.streams import StreamSpec, check_observation
 from vtt_policies.bundle import find_checkpoint, load_policy
 from vtt_policies.environments import make_environments, rest_images, stream_specs
@@ -34,6 +36,7 @@ from vtt_policies.rollout import rollout
 __all__ = ["TOUCH_REPORT", "Condition", "Runner", "Trial", "evaluate_by_name", "record_by_name", "side_by_side"]
 
 _UNLEARNED = ("expert", "random", "zero")
+_FILM = 192  # px, height of a film
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ class Runner:
         return run_batch(self.env, self.policy, batch, perturbation=self._perturbation(batch, condition))
 
     def film(self, seeds: Sequence[int]) -> tuple[Evaluation, list[NDArray[np.uint8]]]:
-        """Run one episode per environment and draw every step.
+        """Run one episode per environment and draw every step, with what the policy sees of touch beside it.
 
         The environments must have been made with `render_mode=rgb_array`.
 
@@ -140,7 +143,10 @@ class Runner:
             drawn = self.env.render()
             if drawn is None:
                 raise ConfigError("The environments must draw, got none that does. Add the option render_mode.")
-            frames.append(np.stack(list(drawn)))  # pyright: ignore[reportArgumentType]
+            scene = np.stack(list(drawn))  # pyright: ignore[reportArgumentType]
+            touch = [value for key, value in history[-1].items() if fnmatch(key, "tactile_*")]
+            shown = [resize(x, height=_FILM, width=round(x.shape[2] * _FILM / x.shape[1])) for x in (scene, *touch)]
+            frames.append(np.concatenate(shown, axis=2))
             return history[-1]
 
         done = run_batch(self.env, self.policy, Batch(tuple(seeds), len(seeds)), perturbation=draw)
