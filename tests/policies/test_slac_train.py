@@ -134,7 +134,18 @@ def test_a_run_leaves_metrics_board_replay_and_checkpoint(trained):
     assert [row["env_steps"] for row in rows] == [32, 32, 56, 80]
     assert [row["agent_updates"] for row in rows] == [0, 0, 6, 12]
     assert [row["model_updates"] for row in rows] == [0, 3, 9, 15]
-    for name in ("kl", "image", "touch", "reward", "contact", "align", "critic", "entropy", "greedy_return"):
+    for name in (
+        "kl",
+        "image",
+        "touch",
+        "reward",
+        "contact",
+        "align",
+        "critic",
+        "entropy",
+        "greedy_return",
+        "gradient_align",
+    ):
         assert np.isfinite(rows[-1][name]), name
     assert trained.finished
     assert list((trained.run.path / "tensorboard").iterdir())

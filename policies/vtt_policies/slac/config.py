@@ -147,7 +147,7 @@ class SlacConfig:
     start_steps: int = 10_000
     pretrain_updates: int = 10_000
     updates_per_step: float = 1.0
-    round_steps: int = 5_000
+    round_steps: int = 2_000
     evaluation_episodes: int = 0
     capacity: int = 100_000
     device: str = "cpu"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vtt.errors import StateError
 from vtt.normalizer import Normalizer
+from vtt.objectives import gradient_norms
 from vtt_policies.slac.agent import TwinCritic
 from vtt_policies.slac.config import AgentConfig
 from vtt_policies.slac.model import TensorWindows, WorldModel, to_tensors
@@ -129,6 +130,13 @@ class SlacLearner:
         values["temperature"] = float(self.log_temperature.detach().exp())
         self.agent_updates += 1
         return values
+
+    def gradient_norms(self, windows: Windows, *, generator: torch.Generator) -> dict[str, float]:
+        """Measure how hard each loss pulls at the encoder: the norm of its gradient, as `gradient_<loss>`."""
+        self.frames.train()
+        losses = self.world.losses(self.frames, self._tensors(windows), generator=generator)
+        norms = gradient_norms(losses, self.frames.parameters())
+        return {f"gradient_{name}": norm for name, norm in norms.items()}
 
     def check_value(self, value: float, *, largest_reward: float) -> None:
         """Stop when critics have left what any return could be.

@@ -43,7 +43,7 @@ _MAY_CHANGE = ("out", "steps", "seconds", "device")
 # Updates of the model in a round that does not act: some minutes between checkpoints.
 _PRETRAIN_ROUND = 1_000
 # Windows from which the mean of each signal is taken.
-_CENTRE_WINDOWS = 256
+_CENTRE_WINDOWS = 64
 
 
 def train_slac(config: SlacConfig, *, show_progress: bool = True) -> Trained:
@@ -255,7 +255,8 @@ class _Slac:
         for episode in collector.cut():
             self.archive.add(episode)
         self.episodes += len(ended)
-        return tally.means() | _returns(ended)
+        pulls = {} if learning is None else self._pulls(learning, rng, generator)
+        return tally.means() | pulls | _returns(ended)
 
     def _pretrain(self, learning: _Learning, rng: np.random.Generator, bar: tqdm) -> dict[str, float]:
         """Fit the model alone to what there is."""
@@ -267,7 +268,11 @@ class _Slac:
             tally.add(self._update_model(learning, rng, generator))
             done = f"{learning.learner.model_updates}/{wanted}"
             bar.set_postfix({"updates": done, **tally.latest("image", "touch", "reward", "kl")})
-        return tally.means()
+        return tally.means() | self._pulls(learning, rng, generator)
+
+    def _pulls(self, learning: _Learning, rng: np.random.Generator, generator: torch.Generator) -> dict[str, float]:
+        windows = self.replay.sample(self.config.model.batch_windows, rng=rng)
+        return learning.learner.gradient_norms(windows, generator=generator)
 
     def _update_model(
         self, learning: _Learning, rng: np.random.Generator, generator: torch.Generator
