@@ -8,25 +8,34 @@ import numpy as np
 import pytest
 
 from vtt.errors import ConfigError, DependencyError, MissingError, ShapeError, StateError, StoreError
+from vtt.normalizer import Normalizer
 from vtt.streams import StreamSpec
-from vtt_policies.bundle import load_policy, save_policy
+from vtt_policies.bundle import KINDS, load_policy, save_policy
+from vtt_policies.chunking.config import ActConfig, DiffusionConfig, EncodersConfig
+from vtt_policies.chunking.policy import ACTION, ActPolicy, DiffusionPolicy
 from vtt_policies.deploy import DeployedPolicy, Limits, limit, load
 from vtt_policies.deploy.contract import Contract
 from vtt_policies.deploy.export import TOLERANCE, export_bundle
+from vtt_policies.rl.config import CrossqConfig, PpoConfig, RecurrentPpoConfig, SacConfig
+from vtt_policies.rl.train import train
+from vtt_policies.slac.config import ModelConfig
+from vtt_policies.slac.policy import SlacNetwork, SlacPolicy
 
 # What a robot computer may lack, whichever backend it runs.
 ABSENT = ["mujoco", "gymnasium", "stable_baselines3", "sb3_contrib", "zarr", "cv2", "tyro", "tqdm", "matplotlib"]
-ON_THE_ROBOT = """
+ROBOT = """
 import json, sys
 import numpy as np
-backend, folder, absent = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+absent = json.loads(sys.argv[1])
 class Absent:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in absent:
             raise ModuleNotFoundError(f"No module named '{name}'", name=name.split(".")[0])
 sys.meta_path.insert(0, Absent())
+"""
+ACT = """
 from vtt_policies.deploy import load
-policy = load(folder, backend=backend, threads=1)
+policy = load(sys.argv[3], backend=sys.argv[2], threads=1)
 policy.reset()
 episode = np.load(sys.argv[4])
 steps = len(episode["goal"])
@@ -68,14 +77,21 @@ def test_torch_and_onnx_runtime_act_as_the_policy_they_came_from(exported):
         np.testing.assert_allclose(run(load(folder, backend=backend), episode), expected, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize(("backend", "lacks"), [("torch", ["onnxruntime"]), ("onnx", ["torch", "safetensors"])])
-def test_a_bundle_runs_where_nothing_but_its_backend_is_installed(exported, tmp_path, backend, lacks):
+@pytest.mark.parametrize(
+    ("backend", "lacks", "more"),
+    [("torch", ["onnxruntime"], "from vtt_policies.bundle import *"), ("onnx", ["torch", "safetensors"], "KINDS = ()")],
+)
+def test_a_bundle_runs_where_nothing_but_its_backend_is_installed(exported, tmp_path, backend, lacks, more):
     _, episode, folder = exported
     np.savez(tmp_path / "episode.npz", **episode)
-    command = [sys.executable, "-c", ON_THE_ROBOT, backend, folder, json.dumps([*ABSENT, *lacks])]
+    # With torch, every kind of policy can be rebuilt there.
+    program = f"{ACT}\n{more}\nprint(*(policy_class(kind).kind for kind in KINDS))"
+    command = [sys.executable, "-c", ROBOT + program, json.dumps([*ABSENT, *lacks]), backend, folder]
     done = subprocess.run([*command, tmp_path / "episode.npz"], capture_output=True, text=True)
     assert done.stderr == ""
-    np.testing.assert_allclose(json.loads(done.stdout), run(load(folder), episode), atol=TOLERANCE)
+    acted_there, kinds = done.stdout.splitlines()
+    np.testing.assert_allclose(json.loads(acted_there), run(load(folder), episode), atol=TOLERANCE)
+    assert set(kinds.split()) == (set(KINDS) if backend == "torch" else set())
 
 
 def test_privileged_observations_never_reach_an_exported_policy(exported, corners, tmp_path):
@@ -273,3 +289,56 @@ def test_every_encoder_and_a_student_without_memory_are_exported_alike(fresh_stu
     folder = export(policy, {key: corners(1).stream_specs()[key] for key in policy.keys}, tmp_path, onnx=True)
     one, other = (run(load(folder, backend=backend), episodes[0]) for backend in ("torch", "onnx"))
     np.testing.assert_allclose(one, other, atol=TOLERANCE)
+
+
+def chunked(kind: str, policy, specs):
+    """A policy that acts in chunks, with a student's normaliser."""
+    encoders = EncodersConfig(width=8, keypoints=4)
+    small = {
+        "act": {"chunk_size": 6, "dim_model": 16, "n_heads": 2, "dim_feedforward": 32, "n_encoder_layers": 1},
+        "diffusion": {"horizon": 8, "down_dims": (16, 32), "diffusion_step_embed_dim": 16, "num_inference_steps": 3},
+    }
+    cls, config = {"act": (ActPolicy, ActConfig), "diffusion": (DiffusionPolicy, DiffusionConfig)}[kind]
+    network = cls.make_network(config(**small[kind], n_action_steps=3, encoders=encoders), specs, action_dim=2)
+    unit = Normalizer.fit(
+        {ACTION: StreamSpec("vector", (2,), "float32", "", 20.0)},
+        {ACTION: np.random.default_rng(0).normal(0, 0.4, (64, 2)).astype(np.float32)},
+    )
+    return cls(network, Normalizer({**policy.normalizer.entries, **unit.entries}), keys=tuple(specs))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["act", "diffusion"])
+def test_policies_of_chunks_are_exported_alike_and_act_as_themselves(fresh_student, corners, tmp_path, kind):
+    student, episodes = fresh_student()
+    specs = {key: corners(1).stream_specs()[key] for key in student.keys}
+    policy = chunked(kind, student, specs)
+    folder = export(policy, specs, tmp_path, onnx=True)
+    one, other = (run(load(folder, backend=backend), episodes[0]) for backend in ("torch", "onnx"))
+    np.testing.assert_allclose(one, other, atol=TOLERANCE)
+    if kind == "act":
+        policy.reset(1)
+        steps = range(len(episodes[0]["goal"]))
+        alone = [policy.act({k: v[t : t + 1] for k, v in episodes[0].items()})[0] for t in steps]
+        np.testing.assert_allclose(one, np.stack(alone), atol=TOLERANCE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [PpoConfig, RecurrentPpoConfig, SacConfig, CrossqConfig])
+def test_actors_of_reinforcement_learning_are_exported_alike(tmp_path, kind):
+    few = {"num_envs": 4, "steps": 64, "hidden": (16,), "video": False}
+    small = {"n_steps": 16, "batch_size": 32, "n_epochs": 1} if kind in (PpoConfig, RecurrentPpoConfig) else {}
+    small |= {} if small else {"buffer_size": 100, "learning_starts": 20, "batch_size": 16}
+    train(kind(env="vtt_toy/Reach-v0", out=tmp_path / "run", actor="proprio", **few, **small), show_progress=False)
+    contract = export_bundle(tmp_path / "run", tmp_path / "bundle", onnx=True)
+    assert contract.kind == "actor"
+    assert bool(contract.state) == (kind is RecurrentPpoConfig)
+
+
+@pytest.mark.slow
+def test_a_slac_policy_is_exported_alike(fresh_student, corners, tmp_path):
+    student, _ = fresh_student()
+    specs = {key: corners(1).stream_specs()[key] for key in student.keys}
+    network = SlacNetwork(specs, config=ModelConfig(), hidden_dim=32, action_dim=2, num_contacts=3)
+    folder = export(SlacPolicy(network, student.normalizer, keys=student.keys), specs, tmp_path, onnx=True)
+    assert "previous_action" in load(folder, backend="onnx").contract.state
