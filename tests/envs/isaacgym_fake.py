@@ -14,9 +14,8 @@ from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
-import protocol
-import serving
 import torch
+from worker import protocol, serving
 
 _DRIVES = ["driveMode", "stiffness", "damping", "armature", "friction", "effort", "velocity"]
 

@@ -21,10 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, sys.argv[2])
+sys.path.insert(0, str(Path(sys.argv[2]).parent))
 
-import protocol
-import serving
+from worker import protocol, serving
 
 
 class Springs(serving.Physics):
@@ -202,7 +201,7 @@ def preview4(scene: protocol.Scene, shared: protocol.Shared, folder: str) -> ser
     import isaacgym_fake
 
     isaacgym_fake.install(scene, lambda properties: Mujoco(scene, properties, folder))
-    import preview4
+    from worker import preview4
 
     return preview4.Preview4(scene, shared, folder)
 

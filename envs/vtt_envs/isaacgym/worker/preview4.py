@@ -10,14 +10,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from isaacgym import gymapi  # before torch, which gymtorch imports
-from serving import Physics
+import numpy as np
+
+from .serving import Physics
 
 if TYPE_CHECKING:
+    from isaacgym import gymapi
     from numpy.typing import NDArray
-    from protocol import Scene, Shared
 
-import numpy as np
+    from .protocol import Scene, Shared
+
+__all__ = ["Preview4"]
 
 _CONTACT_OFFSET = 0.002  # m: half of how near surfaces come before contacts are prepared
 _POSITION_ITERATIONS = 16  # TacSL's
@@ -39,6 +42,9 @@ class Preview4(Physics):
     """
 
     def __init__(self, scene: Scene, shared: Shared, folder: str) -> None:
+        from isaacgym import gymapi  # before torch, which gymtorch imports
+
+        self._api = gymapi
         self._gymtorch = importlib.import_module("isaacgym.gymtorch")
         self._torch = importlib.import_module("torch")
         self._gym = gymapi.acquire_gym()
@@ -52,11 +58,11 @@ class Preview4(Physics):
         self._bind()
 
     def _make_sim(self) -> gymapi.Sim:
-        scene, parameters = self._scene, gymapi.SimParams()
+        scene, parameters = self._scene, self._api.SimParams()
         name, _, index = scene.device.partition(":")
         parameters.dt, parameters.substeps = scene.physics_dt, 1
-        parameters.up_axis = gymapi.UP_AXIS_Z
-        parameters.gravity = gymapi.Vec3(0.0, 0.0, scene.gravity)
+        parameters.up_axis = self._api.UP_AXIS_Z
+        parameters.gravity = self._api.Vec3(0.0, 0.0, scene.gravity)
         parameters.use_gpu_pipeline = False
         physx = parameters.physx
         physx.use_gpu = name == "cuda"
@@ -65,12 +71,12 @@ class Preview4(Physics):
         physx.contact_offset, physx.rest_offset = _CONTACT_OFFSET, 0.0
         physx.max_depenetration_velocity = _DEPENETRATION
         # Without cameras no graphics device is needed.
-        sim = self._gym.create_sim(int(index or 0), -1, gymapi.SIM_PHYSX, parameters)
+        sim = self._gym.create_sim(int(index or 0), -1, self._api.SIM_PHYSX, parameters)
         if sim is None:
             raise RuntimeError("Isaac Gym could not create a simulation; its reason stands above.")
         if scene.ground:
-            plane = gymapi.PlaneParams()
-            plane.normal = gymapi.Vec3(0.0, 0.0, 1.0)
+            plane = self._api.PlaneParams()
+            plane.normal = self._api.Vec3(0.0, 0.0, 1.0)
             plane.static_friction = plane.dynamic_friction = plane.restitution = 0.0
             self._gym.add_ground(sim, plane)
         return sim
@@ -80,12 +86,12 @@ class Preview4(Physics):
         assets = [(scene.robot, self._load(folder, scene.robot, fixed=True, weightless=True))]
         for actor in scene.actors:
             assets.append((actor.name, self._load(folder, actor.file, fixed=actor.fixed, weightless=actor.fixed)))
-        lower, upper = gymapi.Vec3(-_SPACING, -_SPACING, 0.0), gymapi.Vec3(_SPACING, _SPACING, 2 * _SPACING)
+        lower, upper = self._api.Vec3(-_SPACING, -_SPACING, 0.0), self._api.Vec3(_SPACING, _SPACING, 2 * _SPACING)
         per_row = int(np.ceil(np.sqrt(scene.num_envs)))
         for index in range(scene.num_envs):
             env = gym.create_env(self._sim, lower, upper, per_row)
             # Simulations are collision groups, so that they never meet.
-            handles = [gym.create_actor(env, asset, gymapi.Transform(), name, index, 0) for name, asset in assets]
+            handles = [gym.create_actor(env, asset, self._api.Transform(), name, index, 0) for name, asset in assets]
             self._envs.append(env)
             self._handles.append(handles)
             self._set_drives(index, shared)
@@ -96,7 +102,7 @@ class Preview4(Physics):
         self._friction, self._mass = shared.friction.copy(), shared.mass.copy()
 
     def _load(self, folder: str, file: str, *, fixed: bool, weightless: bool) -> gymapi.Asset:
-        options = gymapi.AssetOptions()
+        options = self._api.AssetOptions()
         options.fix_base_link, options.disable_gravity = fixed, weightless
         options.linear_damping = options.angular_damping = 0.0
         options.max_linear_velocity = options.max_angular_velocity = 1e3
@@ -125,7 +131,7 @@ class Preview4(Physics):
         names = self._gym.get_actor_dof_names(env, robot)
         where = np.array([names.index(name) for name in self._scene.joints])
         drives = self._gym.get_actor_dof_properties(env, robot)
-        drives["driveMode"].fill(int(gymapi.DOF_MODE_POS))
+        drives["driveMode"].fill(int(self._api.DOF_MODE_POS))
         drives["stiffness"][where], drives["damping"][where] = shared.stiffness[index], shared.damping[index]
         drives["armature"][where] = self._scene.armature
         drives["friction"].fill(0.0)
@@ -144,7 +150,7 @@ class Preview4(Physics):
         self._origins = np.array([[[origin.x, origin.y, origin.z]] for origin in origins], dtype=np.float32)
         self._numbers = np.array(
             [
-                [gym.get_actor_index(env, handle, gymapi.DOMAIN_SIM) for handle in self._handles[index]]
+                [gym.get_actor_index(env, handle, self._api.DOMAIN_SIM) for handle in self._handles[index]]
                 for index, env in enumerate(self._envs)
             ],
             dtype=np.int32,

@@ -26,6 +26,18 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+__all__ = [
+    "ANGULAR_VELOCITY",
+    "POSITION",
+    "QUATERNION",
+    "VELOCITY",
+    "VERSION",
+    "Actor",
+    "Collider",
+    "Scene",
+    "Shared",
+]
+
 VERSION = 1
 
 POSITION, QUATERNION, VELOCITY, ANGULAR_VELOCITY = slice(0, 3), slice(3, 7), slice(7, 10), slice(10, 13)

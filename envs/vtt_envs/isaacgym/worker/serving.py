@@ -14,12 +14,15 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from protocol import VERSION, Scene, Shared
+
+from .protocol import VERSION, Scene, Shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+
+__all__ = ["Physics", "serve"]
 
 
 class Physics:
