@@ -158,7 +158,7 @@ class Learner(GradientSteps[Batch]):
         device: Where the arithmetic happens.
     """
 
-    config: LearnerConfig
+    config: LearnerConfig  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(
         self, student: Student, normalizer: Normalizer, *, config: LearnerConfig, device: str | torch.device = "cpu"

@@ -26,6 +26,7 @@ from vtt_policies.policy import Deployable
 __all__ = ["Source", "Trained", "Training", "begin_run", "begin_run_of", "begin_training"]
 
 BatchT = TypeVar("BatchT")
+BatchT_co = TypeVar("BatchT_co", covariant=True)
 
 
 class Trained(NamedTuple):
@@ -103,10 +104,10 @@ def begin_training(
     return training
 
 
-class Source(Protocol[BatchT]):
+class Source(Protocol[BatchT_co]):
     """What batches are drawn from."""
 
-    def sample(self, count: int, *, rng: np.random.Generator) -> BatchT:
+    def sample(self, count: int, *, rng: np.random.Generator) -> BatchT_co:
         """Draw a batch of so many samples."""
         ...
 

@@ -150,8 +150,9 @@ class Act(nn.Module):
         for key in self.encoders.shapes:
             if key in frame or key not in self.may_be_absent:
                 place = self.encoder_img_feat_input_proj[self.encoders.name_of(key)]
-                parts.append(place(self.encoders.encode_map(key, frame[key])))
-                positions.append(place.position)
+                part, position = place(self.encoders.encode_map(key, frame[key]))
+                parts.append(part)
+                positions.append(position)
                 owners.append(key)
         if self.joint_proj is not None:
             _, joint = self.encoders.encode_joint(frame, valid=valid)

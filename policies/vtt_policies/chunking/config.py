@@ -253,7 +253,7 @@ class ChunkLearnerConfig(GradientConfig):
     learning_rate: float = 5e-4
     warmup: int = 100
     fall_from: float = 0.0
-    batch_size: int = 64
+    batch_size: int = 32
     drop_modality: Modality = "nothing"
     drop_share: float = 0.5
 

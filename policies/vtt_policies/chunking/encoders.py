@@ -170,9 +170,9 @@ class PlaceTokens(nn.Module):
         self.position: Tensor
         self.register_buffer("position", sine_positions(shape[1], shape[2], dim), persistent=False)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Map (N, F, h, w) to tokens (N, h * w, D); their positions (h * w, D) are `position`."""
-        return self.project(features).flatten(2).mT
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (N, F, h, w) to tokens (N, h * w, D), and tell their positions (h * w, D)."""
+        return self.project(features).flatten(2).mT, self.position
 
 
 def sine_positions(height: int, width: int, dim: int) -> Tensor:

@@ -45,7 +45,7 @@ class ChunkLearner(GradientSteps[ChunkBatch]):
         config: Step sizes and modality dropout.
     """
 
-    config: ChunkLearnerConfig
+    config: ChunkLearnerConfig  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, policy: ChunkPolicy, *, config: ChunkLearnerConfig) -> None:
         self.policy = policy

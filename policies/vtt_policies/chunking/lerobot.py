@@ -25,12 +25,13 @@ from vtt.errors import ConfigError, StoreError
 from vtt.files import atomic_folder
 from vtt.normalizer import Normalizer
 from vtt.streams import StreamSpec
+from vtt_policies.bundle import load_policy, save_policy
 from vtt_policies.chunking.act import Act
 from vtt_policies.chunking.config import ActConfig, DiffusionConfig, EncodersConfig
 from vtt_policies.chunking.diffusion import Diffusion
 from vtt_policies.chunking.policy import ACTION, ActPolicy, ChunkPolicy, DiffusionPolicy
 
-__all__ = ["from_lerobot", "to_lerobot"]
+__all__ = ["convert", "from_lerobot", "to_lerobot"]
 
 _STATE, _ENVIRONMENT, _IMAGES = "observation.state", "observation.environment_state", "observation.image"
 _BODY, _ELSE = "proprioception", "environment_state"
@@ -168,6 +169,30 @@ def to_lerobot(policy: ChunkPolicy, specs: Mapping[str, StreamSpec], folder: Pat
         for name, steps, file in ((_PRE, pre, _PRE_FILE), (_POST, post, _POST_FILE)):
             _write_json(partial / f"{name}.json", {"name": name, "steps": steps})
             save_file(flat, partial / f"{file}.safetensors")
+
+
+def convert(path: Path, out: Path, *, to_lerobot_folder: bool) -> None:
+    """Write a run or checkpoint as a folder of lerobot, or such a folder as a checkpoint.
+
+    Args:
+        path: What to read.
+        out: A new folder.
+        to_lerobot_folder: The direction.
+
+    Raises:
+        ConfigError: If the policy is of another kind, or the format has no words for it.
+        StoreError: If something is missing or damaged, or `out` exists.
+    """
+    if out.exists():
+        raise StoreError(f"{out} exists already. Choose another name.")
+    if not to_lerobot_folder:
+        policy, specs = from_lerobot(path)
+        save_policy(out, policy, specs=specs, run={"lerobot": str(path)})
+        return
+    policy, specs = load_policy(path)
+    if not isinstance(policy, ChunkPolicy):
+        raise ConfigError(f"{path} must be of kind act or diffusion, got {policy.kind}.")
+    to_lerobot(policy, specs, out)
 
 
 # Settings ------------------------------------------------------------------------------------------------------------

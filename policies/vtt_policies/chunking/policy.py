@@ -82,7 +82,6 @@ class ChunkPolicy(Deployable):
     def act(self, observation: Observation) -> NDArray[np.float32]:
         """Decide. Shape (B, A), in [-1, 1]."""
         state = self._remembered("act")
-        self.network.eval()
         seen = {key: value.numpy(force=True) for key, value in self.observe(observation).items()}
         frames = self._history.add(seen)
         if self._executor.due:
@@ -164,7 +163,7 @@ class ChunkPolicy(Deployable):
 
     def stepper(self) -> nn.Module:
         """Return the prediction of a chunk that begins now, from frames (B, T, ...)."""
-        return _Step(self.network, self.normalizer.to(self.device))
+        return _Step(self.network.eval(), self.normalizer.to(self.device))
 
     @property
     def action_entry(self) -> Affine:
