@@ -8,7 +8,7 @@ setup(
     name="vtt_ros",
     version="0.1.0",
     python_requires=">=3.11",
-    packages=["vtt_ros", "vtt_ros.gate", "vtt_ros.drill"],
+    packages=["vtt_ros", "vtt_ros.driver", "vtt_ros.drill", "vtt_ros.gate"],
     package_data={"vtt_ros": ["py.typed", "*.xml"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/vtt_ros"]),
@@ -19,6 +19,7 @@ setup(
     entry_points={
         "console_scripts": [
             "safety_gate = vtt_ros.gate.node:main",
+            "tactile_driver = vtt_ros.driver.node:main",
             "robot_model = vtt_ros.robot_model:main",
         ]
     },

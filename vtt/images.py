@@ -5,14 +5,15 @@ Axes: H, W rows and columns · C channels. Any axes may come before.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vtt.errors import ShapeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["from_network", "resize", "to_network"]
 
@@ -30,9 +31,12 @@ def to_network(image: Tensor) -> Tensor:
         ShapeError: If `image` is not uint8 with at least three axes.
 
     Example:
+        >>> import torch
         >>> to_network(torch.full((2, 48, 64, 3), 255, dtype=torch.uint8)).shape
         torch.Size([2, 3, 48, 64])
     """
+    import torch  # what only reads a camera needs none
+
     if image.dtype != torch.uint8 or image.ndim < 3:
         raise ShapeError(f"image must be uint8 (..., H, W, C), got {image.dtype} {tuple(image.shape)}.")
     return (image.to(torch.float32) / 255).movedim(-1, -3).contiguous()
@@ -47,6 +51,8 @@ def from_network(image: Tensor) -> Tensor:
     Returns:
         uint8, shape (..., H, W, C).
     """
+    import torch
+
     if image.ndim < 3:
         raise ShapeError(f"image must be (..., C, H, W), got {tuple(image.shape)}.")
     return (image.movedim(-3, -1) * 255).round().clamp(0, 255).to(torch.uint8).contiguous()

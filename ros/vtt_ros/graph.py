@@ -170,4 +170,4 @@ def _yaml(value: object) -> str:
         return "[" + ", ".join(map(_yaml, value)) + "]"
     if isinstance(value, bool):
         return str(value).lower()
-    return repr(value) if isinstance(value, float) else str(value)
+    return json.dumps(value) if isinstance(value, str) else repr(value)

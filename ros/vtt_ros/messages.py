@@ -10,7 +10,7 @@ import numpy as np
 from geometry_msgs.msg import Twist, TwistStamped
 from numpy.typing import NDArray
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, PointCloud2, PointField
 
 from vtt.errors import ShapeError
 
@@ -19,6 +19,7 @@ __all__ = [
     "LATEST",
     "SENSOR",
     "ImageWriter",
+    "point_cloud",
     "read_image",
     "stamp_ns",
     "time_message",
@@ -37,6 +38,7 @@ SENSOR = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 _MAX_PIXELS = 64_000_000
 _CHANNELS = {"rgb8": 3, "bgr8": 3, "mono8": 1}
+_FLOAT32 = 7  # sensor_msgs/msg/PointField
 
 
 def stamp_ns(stamp: Any) -> int:
@@ -103,16 +105,34 @@ class ImageWriter:
         self._message = Image(encoding=encoding)
         self._message.header.frame_id = frame
         self._buffer = array("B")
-        self._view: NDArray[np.uint8] = np.empty((0,), np.uint8)
+        self._view: NDArray[Any] = np.empty((0,), np.uint8)
 
-    def write(self, image: NDArray[np.uint8], *, stamp: int) -> Image:
-        """Return the message of an image, uint8 (H, W, 3) or (H, W), taken at `stamp` ns; the next call reuses it."""
+    def write(self, image: NDArray[Any], *, stamp: int) -> Image:
+        """Fill the message of an image.
+
+        Args:
+            image: uint8 (H, W, 3) or (H, W), or float32 (H, W), as the encoding says.
+            stamp: When it was taken, ns.
+
+        Returns:
+            The message; the next call reuses it.
+        """
         if self._view.shape != image.shape:
-            self._buffer = array("B", bytes(image.size))
-            self._view = np.frombuffer(self._buffer, np.uint8).reshape(image.shape)
+            self._buffer = array("B", bytes(image.nbytes))
+            self._view = np.frombuffer(self._buffer, image.dtype).reshape(image.shape)
             self._message.height, self._message.width = image.shape[0], image.shape[1]
-            self._message.step = image.size // image.shape[0]
+            self._message.step = image.nbytes // image.shape[0]
         self._view[...] = image
         self._message.header.stamp = time_message(stamp)
         self._message.data = self._buffer
         return self._message
+
+
+def point_cloud(points: NDArray[np.float32], names: Sequence[str], *, stamp: int, frame: str) -> PointCloud2:
+    """Write points, one row each, with one float32 field per column. Shape (N, len(names))."""
+    fields = [PointField(name=name, offset=4 * i, datatype=_FLOAT32, count=1) for i, name in enumerate(names)]
+    message = PointCloud2(height=1, width=len(points), fields=fields, point_step=4 * len(names), is_dense=True)
+    message.row_step = message.point_step * len(points)
+    message.header.stamp, message.header.frame_id = time_message(stamp), frame
+    message.data = array("B", np.ascontiguousarray(points, np.float32).tobytes())
+    return message

@@ -16,9 +16,11 @@ from vtt.errors import ConfigError, MissingError, StoreError
 from vtt.images import resize
 from vtt_sensors.spec import SensorSpec
 
-__all__ = ["Recording", "read_picture", "read_recording"]
+__all__ = ["PICTURES", "Recording", "fit_frame", "read_picture", "read_recording"]
 
-_PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""Endings of the files that are read as pictures."""
+
 # Stills have no rate; slow enough to look at each.
 _STILLS_HZ = 4.0
 # Part by which a picture's aspect may differ from the sensor's.
@@ -58,14 +60,14 @@ def read_recording(path: Path, spec: SensorSpec, *, max_frames: int, leave_out: 
     if not path.exists():
         raise MissingError(f"No picture, video or folder '{path}'.")
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in _PICTURES)
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
         files = [file for file in files if leave_out is None or file.resolve() != leave_out.resolve()]
         if not files:
-            raise MissingError(f"No picture in folder '{path}'. Known endings: {', '.join(_PICTURES)}.")
+            raise MissingError(f"No picture in folder '{path}'. Known endings: {', '.join(PICTURES)}.")
         files = files[:max_frames]
         frames = [read_picture(file, spec) for file in files]
         return Recording(np.stack(frames), tuple(file.name for file in files), _STILLS_HZ, False)
-    if path.suffix.lower() in _PICTURES:
+    if path.suffix.lower() in PICTURES:
         return Recording(read_picture(path, spec)[None], (path.name,), _STILLS_HZ, True)
     return _read_video(path, spec, max_frames)
 
@@ -78,7 +80,7 @@ def read_picture(path: Path, spec: SensorSpec) -> NDArray[np.uint8]:
     image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
     if image is None:
         raise StoreError(f"{path} must be a picture, got something that OpenCV cannot read.")
-    return _fit(np.asarray(image, np.uint8), spec, path)
+    return fit_frame(np.asarray(image, np.uint8), spec, path)
 
 
 def _read_video(path: Path, spec: SensorSpec, max_frames: int) -> Recording:
@@ -91,7 +93,7 @@ def _read_video(path: Path, spec: SensorSpec, max_frames: int) -> Recording:
             there, image = video.read()
             if not there:
                 break
-            frames.append(_fit(np.asarray(image, np.uint8), spec, path))
+            frames.append(fit_frame(np.asarray(image, np.uint8), spec, path))
         rate = video.get(cv2.CAP_PROP_FPS)
     finally:
         video.release()
@@ -101,12 +103,12 @@ def _read_video(path: Path, spec: SensorSpec, max_frames: int) -> Recording:
     return Recording(np.stack(frames), tuple(map(str, range(len(frames)))), rate if rate > 0 else spec.rate_hz, False)
 
 
-def _fit(image: NDArray[np.uint8], spec: SensorSpec, path: Path) -> NDArray[np.uint8]:
-    """Turn OpenCV's BGR into RGB of the sensor's size."""
+def fit_frame(image: NDArray[np.uint8], spec: SensorSpec, origin: object) -> NDArray[np.uint8]:
+    """Turn OpenCV's BGR into RGB of the sensor's size; `origin` is named if its aspect is another."""
     rows, columns = spec.image_shape
     if abs(image.shape[0] * columns / (image.shape[1] * rows) - 1.0) > _ASPECT_TOLERANCE:
         raise ConfigError(
-            f"{path} must have the aspect of {spec.name} ({rows} x {columns} px, rows x columns), "
+            f"{origin} must have the aspect of {spec.name} ({rows} x {columns} px, rows x columns), "
             f"got {image.shape[0]} x {image.shape[1]} px."
         )
     return np.asarray(resize(np.ascontiguousarray(image[..., ::-1]), height=rows, width=columns), np.uint8)

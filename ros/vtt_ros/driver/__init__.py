@@ -1,0 +1,1 @@
+"""The driver of one tactile sensor: real over USB, or replayed."""
