@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from vtt.errors import ConfigError
+from vtt.errors import ConfigError, MissingError
 from vtt_policies.commands import distill, evaluate, imitate
 
 TOY = "vtt_toy/Corners-v0"
@@ -29,6 +29,18 @@ def test_the_commands_go_together(tmp_path, capsys):
     assert "touch_shuffled" in capsys.readouterr().out
     evaluate.main([*common, "--policy", "random", "--record", str(tmp_path / "store")])
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "store")
+
+
+def test_settings_of_a_chunk_policy_start_from_a_preset():
+    where = ["--data", "store", "--out", "run"]
+    demo = imitate.read(["act", *where, "--network.dropout", "0.2"])
+    paper = imitate.read(["act", "--preset", "paper", *where, "--network.n-heads", "4"])
+    assert (demo.network.chunk_size, demo.network.dropout) == (16, 0.2)
+    assert (paper.network.chunk_size, paper.network.n_heads, paper.learner.learning_rate) == (100, 4, 1e-5)
+    assert imitate.read(["diffusion", *where, "--preset=small"]).network.down_dims == (128, 256, 512)
+    assert imitate.read(["bc", *where]).method == "bc"
+    with pytest.raises(MissingError, match=r"No preset 'huge'\. Available: demo, paper, small"):
+        imitate.read(["act", *where, "--preset", "huge"])
 
 
 @pytest.mark.parametrize("command", ["distill", "imitate", "evaluate"])

@@ -10,7 +10,9 @@ from vtt.errors import ConfigError, missing
 from vtt_policies.config import GradientConfig, ImitateConfig, Modality
 
 __all__ = [
+    "ACT_LEARNERS",
     "ACT_PRESETS",
+    "DIFFUSION_LEARNERS",
     "DIFFUSION_PRESETS",
     "ActConfig",
     "ActTrainingConfig",
@@ -271,7 +273,7 @@ class ChunkTrainingConfig(ImitateConfig):
     """Train a policy that acts in chunks.
 
     Attributes:
-        preset: Sizes that the settings of the network start from: "demo", "small" or "paper", the published ones.
+        preset: What the settings of network and learner start from: "demo", "small" or "paper", the published sizes.
         learner: How it is fitted.
     """
 
@@ -312,6 +314,18 @@ class DiffusionTrainingConfig(ChunkTrainingConfig):
 
     network: DiffusionConfig = field(default_factory=DiffusionConfig)
 
+
+# As published: act/README.md (batch 8, step size 1e-5) and diffusion_policy's real-robot configuration.
+ACT_LEARNERS: Mapping[str, ChunkLearnerConfig] = {
+    "demo": ChunkLearnerConfig(),
+    "small": ChunkLearnerConfig(learning_rate=1e-4),
+    "paper": ChunkLearnerConfig(learning_rate=1e-5, warmup=0, batch_size=8),
+}
+DIFFUSION_LEARNERS: Mapping[str, ChunkLearnerConfig] = {
+    "demo": ChunkLearnerConfig(),
+    "small": ChunkLearnerConfig(learning_rate=1e-4, weight_decay=1e-6, batch_size=64),
+    "paper": ChunkLearnerConfig(learning_rate=1e-4, weight_decay=1e-6, warmup=500, batch_size=64),
+}
 
 _Config = TypeVar("_Config", ActConfig, DiffusionConfig)
 

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 from vtt.cli import parse
 from vtt.errors import missing
 from vtt_policies.chunking.config import (
+    ACT_LEARNERS,
     ACT_PRESETS,
+    DIFFUSION_LEARNERS,
     DIFFUSION_PRESETS,
     ActTrainingConfig,
     DiffusionTrainingConfig,
@@ -31,21 +33,22 @@ def main(argv: Sequence[str]) -> None:
 
 
 def read(argv: Sequence[str]) -> ImitateConfig:
-    """Read the arguments; the settings of a network start from the preset that they name."""
+    """Read the arguments; settings of network and learner start from the preset that they name."""
     import tyro
 
-    def method(config_class: type[ImitateConfig], presets: Mapping[str, Any]) -> Any:
-        name = _preset(argv)
-        if name not in presets:
-            raise missing("preset", name, presets)
-        given = {"network": presets[name]} if presets[name] is not None else {}
+    preset = _preset(argv)
+    if preset not in ACT_PRESETS:
+        raise missing("preset", preset, ACT_PRESETS)
+
+    def method(config_class: type[ImitateConfig], **presets: Mapping[str, Any]) -> Any:
+        given = {name: choices[preset] for name, choices in presets.items()}
         # Required settings stay required.
         default = config_class(data=tyro.MISSING, out=tyro.MISSING, **given)
         return Annotated[config_class, tyro.conf.subcommand(name=config_class.method, default=default)]
 
-    bc = method(BcConfig, {name: None for name in ACT_PRESETS})
-    act = method(ActTrainingConfig, ACT_PRESETS)
-    diffusion = method(DiffusionTrainingConfig, DIFFUSION_PRESETS)
+    bc = method(BcConfig)
+    act = method(ActTrainingConfig, network=ACT_PRESETS, learner=ACT_LEARNERS)
+    diffusion = method(DiffusionTrainingConfig, network=DIFFUSION_PRESETS, learner=DIFFUSION_LEARNERS)
     return parse(bc | act | diffusion, argv, prog="vtt imitate", description=main.__doc__)
 
 
