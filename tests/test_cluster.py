@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from vtt import cluster
+from vtt.cluster import Cluster, spread
 from vtt.errors import ConfigError, DependencyError
 from vtt.store import EpisodeStore
 from vtt_envs import collect as collecting
@@ -54,10 +54,10 @@ def test_a_cluster_measures_what_one_machine_measures_even_if_a_worker_dies(two_
     alone = run_conditions(trial, [Condition()], n=12, first_seed=FIRST)["none"]
     monkeypatch.setattr(campaign, "Runner", mortal(Runner, tmp_path / "died", FIRST + 4))
     out = tmp_path / "expert.json"
-    spread = run_conditions(trial, [Condition()], n=12, first_seed=FIRST, out=out, ray_address="auto")["none"]
+    found = run_conditions(trial, [Condition()], n=12, first_seed=FIRST, out=out, cluster=Cluster("auto"))["none"]
     assert (tmp_path / "died").exists()
-    assert (spread.seeds, spread.outcomes, spread.steps) == (alone.seeds, alone.outcomes, alone.steps)
-    assert spread.peak_force == alone.peak_force
+    assert (found.seeds, found.outcomes, found.steps) == (alone.seeds, alone.outcomes, alone.steps)
+    assert found.peak_force == alone.peak_force
     assert read_evaluation(out)[0].n == 12
 
 
@@ -66,13 +66,13 @@ def test_a_cluster_records_what_one_machine_records_even_if_a_worker_dies(two_no
     options = {"episodes": 6, "env_args": {"num_threads": 1}, "observation": "tactile", "num_envs": 2}
     alone = collect(PEG, tmp_path / "alone", **options, action_noise=0.1)
     monkeypatch.setattr(collecting, "Recorder", mortal(Recorder, tmp_path / "died", 3))
-    collect(PEG, tmp_path / "spread", **options, action_noise=0.1, ray_address="auto", workers=2)
-    spread = EpisodeStore.open(tmp_path / "spread")
+    collect(PEG, tmp_path / "spread", **options, action_noise=0.1, cluster=Cluster("auto", workers=2))
+    recorded = EpisodeStore.open(tmp_path / "spread")
     assert (tmp_path / "died").exists()
-    assert len(spread) == len(alone) == 6
+    assert len(recorded) == len(alone) == 6
     for index in range(6):
-        assert spread.episode_attributes(index) == alone.episode_attributes(index)
-        here, there = alone.read(index), spread.read(index)
+        assert recorded.episode_attributes(index) == alone.episode_attributes(index)
+        here, there = alone.read(index), recorded.read(index)
         assert set(here) == set(there)
         for key in here:
             assert (here[key].data == there[key].data).all()
@@ -81,7 +81,7 @@ def test_a_cluster_records_what_one_machine_records_even_if_a_worker_dies(two_no
 
 def test_what_cannot_be_spread_says_so(monkeypatch):
     with pytest.raises(ConfigError, match="workers must be at least 1, got 0"):
-        next(cluster.spread(Runner, [], [()], address="auto", workers=0))
+        Cluster("auto", workers=0)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(DependencyError, match=r"Run `pip install 'vtt-stack\[ray\]'`"):
-        next(cluster.spread(Runner, [], [()], address="auto", workers=None))
+        next(spread(Runner, [], [()], Cluster("auto")))

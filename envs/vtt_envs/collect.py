@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from vtt.cluster import spread
+from vtt.cluster import Cluster, spread
 from vtt.errors import ConfigError
 from vtt.files import atomic_write_bytes
 from vtt.store import EpisodeStore
@@ -50,8 +50,7 @@ def collect(
     num_envs: int = 64,
     seed: int = 0,
     action_noise: float = 0.0,
-    ray_address: str | None = None,
-    workers: int | None = None,
+    cluster: Cluster | None = None,
 ) -> EpisodeStore:
     """Let the privileged expert drive, and record until the store holds `episodes` episodes.
 
@@ -68,9 +67,7 @@ def collect(
         action_noise: Standard deviation of Gaussian noise on the executed action, in parts of its range;
             `expert_action` stays clean. Data around the expert's path teach more than the path (DART, Laskey et al.
             2017).
-        ray_address: Ray cluster that records: "auto" for the one that runs, "local" for one on this machine, or an
-            address; None records here.
-        workers: Processes on the cluster; None takes one for each of its CPUs.
+        cluster: Ray cluster that records; None records here.
 
     Returns:
         The store. An episode's attributes are `seed`, `success` and, where there is any, `randomisation`: what was
@@ -93,7 +90,7 @@ def collect(
     size = min(num_envs, episodes)
     making = (env_id, dict(env_args), observation, action_noise)
     # On a cluster, one environment here tells what is recorded.
-    here = Recorder(*making, 1 if ray_address else size)
+    here = Recorder(*making, 1 if cluster else size)
     try:
         store = _open(path, here.streams, settings)
         _write_rest_images(path, here.env.rest_images())
@@ -102,8 +99,8 @@ def collect(
             for first in range(len(store), episodes, size)
         ]
         results = (here.run(*batch) for batch in batches)
-        if ray_address is not None and batches:
-            results = spread(Recorder, [*making, size], batches, address=ray_address, workers=workers)
+        if cluster is not None and batches:
+            results = spread(Recorder, [*making, size], batches, cluster)
         with (
             contextlib.closing(results),
             tqdm(total=episodes, initial=min(len(store), episodes), unit="episode", disable=None) as bar,

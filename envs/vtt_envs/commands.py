@@ -47,6 +47,7 @@ def main(argv: Sequence[str]) -> None:
 
     import numpy as np
 
+    from vtt.cluster import Cluster
     from vtt.statistics import wilson
     from vtt_envs.collect import collect
 
@@ -59,8 +60,7 @@ def main(argv: Sequence[str]) -> None:
         num_envs=config.num_envs,
         seed=config.seed,
         action_noise=config.action_noise,
-        ray_address=config.ray,
-        workers=config.workers,
+        cluster=Cluster(config.ray, config.workers) if config.ray is not None else None,
     )
     outcomes = np.array([store.episode_attributes(index)["success"] for index in range(len(store))])
     low, high = wilson(int(outcomes.sum()), len(outcomes))

@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from vtt.cluster import spread
+from vtt.cluster import Cluster, spread
 from vtt.errors import ConfigError, StoreError
 from vtt.files import atomic_write_text
 from vtt_policies.evaluation import Batch, Evaluation, batches_of, evaluation_seeds
@@ -72,8 +72,7 @@ def run_conditions(
     n: int,
     first_seed: int,
     out: Path | None = None,
-    ray_address: str | None = None,
-    workers: int | None = None,
+    cluster: Cluster | None = None,
 ) -> dict[str, Evaluation]:
     """Evaluate a policy under conditions, on the same seeds.
 
@@ -83,8 +82,7 @@ def run_conditions(
         n: Episodes of each condition.
         first_seed: The seeds count up from here.
         out: JSON file for one condition, folder with a file for each of several. What it holds is not run again.
-        ray_address: Ray cluster: "auto", "local" for one on this machine, or an address; None uses no Ray.
-        workers: Processes on the cluster; None takes one for each of its CPUs.
+        cluster: Ray cluster that runs the episodes; None runs them here.
 
     Returns:
         The outcomes by the condition's name.
@@ -106,8 +104,8 @@ def run_conditions(
     initial = total - sum(batch.counted for batch, _ in tasks)
     with tqdm(total=total, initial=initial, unit="episode", disable=None) as bar:
         results: Generator[Evaluation] = _local(trial, tasks)
-        if ray_address is not None and tasks:
-            results = spread(Runner, [trial], tasks, address=ray_address, workers=workers)
+        if cluster is not None and tasks:
+            results = spread(Runner, [trial], tasks, cluster)
         with contextlib.closing(results):
             for (batch, condition), part in zip(tasks, results, strict=True):
                 kept[condition.name].add(part)
@@ -134,6 +132,8 @@ def _local(trial: Trial, tasks: Sequence[_Task]) -> Generator[Evaluation]:
     if not tasks:
         return
     with Runner(trial) as runner:
+        for _, condition in tasks:
+            runner.check(condition)
         for batch, condition in tasks:
             yield runner.run(batch, condition)
 

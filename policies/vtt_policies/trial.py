@@ -27,7 +27,7 @@ from vtt_policies.evaluation import (
     evaluation_seeds,
     run_batch,
 )
-from vtt_policies.observations import environment_word
+from vtt_policies.observations import TOUCH, environment_word
 from vtt_policies.perturbation import PERTURBATIONS, PHASES, Perturbation, make_perturbation
 from vtt_policies.policy import Deployable, ExpertPolicy, Observation, Policy, RandomPolicy, ZeroPolicy
 from vtt_policies.recording import RolloutStore
@@ -125,6 +125,13 @@ class Runner:
             raise
         self.policy: Policy = learned or _unlearned(trial.policy, self.env.single_action_space.shape[0])  # pyright: ignore[reportOptionalSubscript]
 
+    def check(self, condition: Condition) -> None:
+        """Refuse to take touch from who has none: nothing would come of it."""
+        seen = self.policy.keys if isinstance(self.policy, Deployable) else ()
+        if condition.perturb != "none" and not any(fnmatch(key, pattern) for key in seen for pattern in TOUCH):
+            what = f"sees only {', '.join(seen)}" if seen else "sees nothing"
+            raise ConfigError(f"The control {condition.perturb} must have touch to act on, got a policy that {what}.")
+
     def run(self, batch: Batch, condition: Condition) -> Evaluation:
         """Run one batch."""
         return run_batch(self.env, self.policy, batch, perturbation=self._perturbation(batch, condition))
@@ -168,6 +175,7 @@ class Runner:
         """Build what is done to touch, from the batch's seeds alone."""
         if condition.perturb == "none":
             return None
+        self.check(condition)
         known = self.policy.rest_images() if isinstance(self.policy, Deployable) else {}
         return make_perturbation(
             condition.perturb,

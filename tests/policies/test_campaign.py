@@ -105,6 +105,16 @@ def test_a_retrained_policy_is_another_policy(tmp_path, student):
     assert Trial(TOY, "expert").facts()["weights"] is None
 
 
+def test_touch_is_not_taken_from_who_has_none(fresh_student, corners, tmp_path, ran):
+    policy, _ = fresh_student(keys="proprio")
+    save_policy(tmp_path / "blind", policy, specs={key: corners(1).stream_specs()[key] for key in policy.keys}, run={})
+    with pytest.raises(ConfigError, match="touch_shuffled must have touch to act on, got a policy that sees only goal"):
+        run(Trial(TOY, str(tmp_path / "blind"), num_envs=4), n=4, conditions=TOUCH_REPORT)
+    with pytest.raises(ConfigError, match="touch_off must have touch to act on, got a policy that sees nothing"):
+        run(n=4, conditions=(Condition("touch_off"),))
+    assert ran == []
+
+
 def test_a_touch_report_holds_every_control_in_every_phase_on_the_same_seeds(tmp_path, student):
     results = run(Trial(TOY, student, num_envs=4), n=4, out=tmp_path, conditions=TOUCH_REPORT)
     assert len(results) == 13

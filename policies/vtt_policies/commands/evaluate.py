@@ -143,6 +143,7 @@ def _outcomes(
     config: EvaluateConfig, policy: str, conditions: Sequence[Condition]
 ) -> tuple[dict[str, Evaluation], dict[str, Any], Trial | None]:
     """Read a JSON file, or run a policy; what is known of it, and how to film it, come besides."""
+    from vtt.cluster import Cluster
     from vtt_policies.campaign import read_evaluation, run_conditions
     from vtt_policies.trial import Trial, side_by_side
 
@@ -161,8 +162,7 @@ def _outcomes(
         n=config.n,
         first_seed=config.first_seed,
         out=out,
-        ray_address=config.ray,
-        workers=config.workers,
+        cluster=Cluster(config.ray, config.workers) if config.ray is not None else None,
     )
     return results, {**trial.facts(), "n": config.n, "first_seed": config.first_seed}, trial
 
