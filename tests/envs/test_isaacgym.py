@@ -389,12 +389,14 @@ def test_what_isaac_gym_cannot_give_is_refused_before_any_work(monkeypatch: pyte
         BatchedEnv(Push(), backend="isaacgym", observation="all")
 
 
-def test_forces_are_refused_or_not_a_number(envs: dict[str, BatchedEnv]) -> None:
+def test_forces_are_refused_or_not_a_number_and_shapes_cannot_differ(envs: dict[str, BatchedEnv]) -> None:
     engine = envs["PegInsertion"].engine
     envs["PegInsertion"].reset(range(_ENVS))
 
     with pytest.raises(ConfigError, match="'wrist_force' must be a reading that backend='isaacgym' has"):
         engine.sensor("wrist_force")
+    with pytest.raises(ConfigError, match=r"'geom_size' must be one of .*body_mass"):
+        engine.expand("geom_size")
     assert (engine.sensor("contact_left")[:, 0] > 0).all()
     assert np.isnan(engine.sensor("contact_left")[:, 1:]).all()
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vtt.errors import ConfigError
 from vtt_envs.engine import Engine
 from vtt_envs.isaacgym.process import Worker
-from vtt_envs.isaacgym.scene_files import Collision, export_scene
+from vtt_envs.isaacgym.scene_files import export_scene
 from vtt_envs.isaacgym.worker.protocol import ANGULAR_VELOCITY, POSITION, QUATERNION, VELOCITY, Shared
 from vtt_envs.observations import FORCE
 from vtt_envs.robots import FloatingGripper
@@ -26,6 +26,20 @@ from vtt_envs.task import Task
 __all__ = ["IsaacGymEngine", "check_support"]
 
 _TASKS = ("PegInsertion", "PegPlacement", "Push")
+# What may differ between simulations: sent to the worker, or concerning what is read only.
+_FIELDS = (
+    "actuator_biasprm",
+    "actuator_gainprm",
+    "body_inertia",
+    "body_invweight0",
+    "body_mass",
+    "dof_damping",
+    "dof_invweight0",
+    "geom_friction",
+    "geom_pos",
+    "geom_solref",
+    "jnt_stiffness",
+)
 _NEAR = 1e-4  # m: an object so near its surroundings counts as touching them
 _NOMINAL_SOLREF = (-120000.0, -400.0)  # of `GelPad`, with which a peg sinks .9 mm into the gel under 10 N
 _PRESS_STIFFNESS = 10 / 0.0009  # N/m
@@ -167,7 +181,13 @@ class IsaacGymEngine(Engine):
         return reading
 
     def expand(self, name: str) -> NDArray:
-        """Give a model field one value per simulation, to write to; `set_const` must follow. Shape (B, ...)."""
+        """Give a model field one value per simulation, to write to; `set_const` must follow. Shape (B, ...).
+
+        Raises:
+            ConfigError: If the worker would not know of it.
+        """
+        if name not in _FIELDS:
+            raise ConfigError(f"'{name}' must be one of {', '.join(_FIELDS)} with backend='isaacgym'. Use 'mujoco'.")
         self._expanded[name] = super().expand(name)
         return self._expanded[name]
 
@@ -278,23 +298,19 @@ class IsaacGymEngine(Engine):
 
         In hundredths: PhysX has room for some 64,000 different materials.
         """
-        values, model = self._values("geom_friction", rows)[..., 0], self.model
-        friction = np.zeros((len(values), len(self._export.collisions)))
-        scenery = values[:, self._scenery].max(axis=1)
-
-        def is_object(collision: Collision) -> bool:
-            return collision.actor - 1 in self._objects
-
+        values, priority = self._values("geom_friction", rows)[..., 0], self.model.geom_priority
+        friction = np.zeros((len(values), len(self._export.collisions)))  # the scenery keeps 0
+        scenery, touched = (values[:, geoms].max(axis=1) for geoms in (self._scenery, self._object_geoms))
+        own = [values[:, collision.geoms].max(axis=1) for collision in self._export.collisions]
+        of_object = np.zeros(len(values))
         for index, collision in enumerate(self._export.collisions):
-            if is_object(collision):  # 0 for the scenery, all for the object
-                friction[:, index] = 2 * np.maximum(values[:, collision.geoms].max(axis=1), scenery)
-        of_object = friction.max(axis=1)
-        touched = values[:, self._object_geoms].max(axis=1)
+            if collision.actor - 1 in self._objects:
+                friction[:, index] = of_object = 2 * np.maximum(own[index], scenery)
         for index, collision in enumerate(self._export.collisions):
             if collision.actor == 0:
-                own = values[:, collision.geoms].max(axis=1)
-                rules = model.geom_priority[list(collision.geoms)].max() > model.geom_priority[self._object_geoms].max()
-                friction[:, index] = np.maximum(2 * (own if rules else np.maximum(own, touched)) - of_object, 0)
+                rules = priority[list(collision.geoms)].max() > priority[self._object_geoms].max()
+                wanted = own[index] if rules else np.maximum(own[index], touched)
+                friction[:, index] = np.maximum(2 * wanted - of_object, 0)
         return friction.round(2)
 
 

@@ -1,8 +1,8 @@
 """A compiled MuJoCo model as URDF files and a description of the scene, which another simulator can load.
 
-What collides, moves or weighs something is written; what is only seen stays behind. A joint becomes a link of its own,
-because a URDF link has one joint. The gel, whose softness MuJoCo has in the contact, becomes a rigid block with one
-more joint: a spring along its normal. See `Body` for what maps to what.
+What collides, moves or weighs something is written; what is only seen stays behind. Every joint gets a link, because a
+URDF link has one joint. The gel, whose softness MuJoCo has in the contact, becomes a rigid block with one more joint,
+for a spring along its normal.
 
 Legend: D joints of the robot, A actors besides it, C bodies that collide.
 """
@@ -32,7 +32,7 @@ _SHAPES = (mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER, mujoco.mjt
 
 @dataclass(frozen=True)
 class Movable:
-    """A joint of the robot: its index in the model and its actuator's, or -1; or the pad that it lets give way, or -1.
+    """A joint of the robot: one of the model's, or one that lets a gel pad give way along its normal.
 
     Attributes:
         name: Its name in the robot's file.
