@@ -7,7 +7,7 @@ from typing import Any
 from vtt_envs.robots.base import TABLE, GelPad, Robot, add_free_body
 from vtt_envs.robots.floating import FloatingGripper
 from vtt_envs.robots.franka import FrankaArm
-from vtt_envs.robots.gripper import FINGER_TRAVEL, FINGERS, PAD_MIDDLE, meet_table
+from vtt_envs.robots.gripper import FINGER_TRAVEL, FINGERS, PAD_MIDDLE, Gripper, meet_table
 from vtt_envs.robots.hand import Hand
 from vtt_envs.robots.menagerie import ARMS, MenagerieArm
 from vtt_envs.robots.probe import Probe
@@ -20,6 +20,7 @@ __all__ = [
     "FloatingGripper",
     "FrankaArm",
     "GelPad",
+    "Gripper",
     "Hand",
     "MenagerieArm",
     "Probe",

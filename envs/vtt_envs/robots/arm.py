@@ -13,16 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtt_envs.engine import Engine
-from vtt_envs.robots.base import (
-    BASE_FROM_TOOL,
-    GEL_MASS,
-    TOOL_PROPRIOCEPTION,
-    GelPad,
-    Robot,
-    add_tool_sensors,
-    tool_proprioception,
-)
-from vtt_envs.robots.gripper import FINGERS, MIRRORED, add_fingers, add_grip
+from vtt_envs.robots.base import BASE_FROM_TOOL, GEL_MASS, add_tool_sensors
+from vtt_envs.robots.gripper import FINGER_CENTRE, FINGER_LENGTH, FINGER_MASS, Gripper, add_fingers, add_grip
 from vtt_envs.robots.kinematics import Chain, null_projection
 
 __all__ = ["Arm"]
@@ -32,18 +24,16 @@ _GRAVITY = 9.81  # m/s^2
 # where the carriages of its fingers are, all from the flange.
 _HAND_MASS, _HAND_CENTRE, _HAND_INERTIA = 0.73, (-0.01, 0.0, 0.03), (0.001, 0.0025, 0.0017)  # kg, m, kg m^2
 _CARRIAGE = 0.0584  # m
-_FINGER_LENGTH = 0.07  # m
-_TOOL_FROM_FLANGE = _CARRIAGE + _FINGER_LENGTH
-_FINGER_MASS, _FINGER_CENTRE = 0.1, -0.03  # kg with its sensor, m in the tool frame: as those of the floating gripper
+_TOOL_FROM_FLANGE = _CARRIAGE + FINGER_LENGTH
 _CAMERA_TILT = 0.45  # rad
-_MASS = _HAND_MASS + 2 * (_FINGER_MASS + GEL_MASS)
+_MASS = _HAND_MASS + 2 * (FINGER_MASS + GEL_MASS)
 # Corners of a regular tetrahedron, at distance 1 from its middle: their mean is zero, and the mean of their outer
 # products a third of the identity.
 _CORNERS = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / np.sqrt(3)
 
 
 @dataclass
-class Arm(Robot):
+class Arm(Gripper):
     """An arm of hinges with a parallel gripper, by an impedance of the tool, evaluated in every physics step.
 
     The law is that of `FloatingGripper`: the target pose is the present pose plus the action's increment. Four springs
@@ -73,49 +63,24 @@ class Arm(Robot):
     | `camera_wrist` (site) | a camera's, at (60, 0, -110) mm of the tool, tilted by .45 rad to its tip; x: tool y |
 
     Attributes:
-        pad: Gel pad on both fingers.
-        touch: Whether the pads carry taxel sensors.
-        translation_step: Translation at action 1, in [m] per control step.
-        rotation_step: Rotation at action 1, in [rad] per control step.
-        stiffness: Translational [N/m] and rotational [N m/rad] stiffness.
         relaxation: Ratio of damping to stiffness, in [s].
         posture_stiffness: Of each joint towards its home, in [N m/rad], without effect on the tool.
-        grip_force: Closing force of each finger in [N]; negative opens.
-        gripper_action: Whether a seventh action scales the grip force: 1 closes with all of it, -1 opens with as much.
     """
 
-    pad: GelPad = field(default_factory=GelPad)
-    touch: bool = True
-    translation_step: float = 0.005
-    rotation_step: float = 0.08
     stiffness: tuple[float, float] = (3000.0, 100.0)
     relaxation: float = 0.04
     posture_stiffness: float = 5.0
-    grip_force: float = 10.0
-    gripper_action: bool = False
 
-    fingers = FINGERS
-    mirrored = MIRRORED
-    sensor = "gelsight_mini"
-    proprioception_names = (*TOOL_PROPRIOCEPTION, "gripper_opening")
-    proprioception_unit = "m, 1, m/s, rad/s, m"
     mass = _MASS
     centre_of_mass = (
         _HAND_MASS * _HAND_CENTRE[0] / _MASS,
         0.0,
-        (
-            _HAND_MASS * (_HAND_CENTRE[2] - _TOOL_FROM_FLANGE)
-            + 2 * _FINGER_MASS * _FINGER_CENTRE
-            + 2 * GEL_MASS * -0.01262
-        )
+        (_HAND_MASS * (_HAND_CENTRE[2] - _TOOL_FROM_FLANGE) + 2 * FINGER_MASS * FINGER_CENTRE + 2 * GEL_MASS * -0.01262)
         / _MASS,
     )
 
     joints: tuple[str, ...] = field(init=False)
     home: tuple[float, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.action_size = 7 if self.gripper_action else 6
 
     @abstractmethod
     def add_arm(self, spec: mujoco.MjSpec) -> mujoco.MjsBody:
@@ -147,9 +112,7 @@ class Arm(Robot):
         axes, quat_wxyz = np.array([[0, cosine, sine], [1, 0, 0], [0, sine, -cosine]]), np.empty(4)
         mujoco.mju_mat2Quat(quat_wxyz, axes.ravel())
         tool.add_site(name="camera_wrist", pos=[0.06, 0, -0.11], quat=quat_wxyz)
-        add_fingers(
-            spec, tool, self.pad, mass=_FINGER_MASS, centre=_FINGER_CENTRE, length=_FINGER_LENGTH, touch=self.touch
-        )
+        add_fingers(spec, tool, self.pad, touch=self.touch)
 
     def _add_impedance(self, spec: mujoco.MjSpec) -> None:
         """Pull each corner of the tetrahedron along each axis of the base."""
@@ -175,9 +138,9 @@ class Arm(Robot):
 
     def bind(self, model: mujoco.MjModel) -> None:
         """Look up addresses; see `Robot`."""
+        super().bind(model)
         self._arm = np.array([model.joint(name).qposadr[0] for name in self.joints])
         self._arm_dofs = np.array([model.joint(name).dofadr[0] for name in self.joints])
-        self._fingers = np.array([model.joint(f"finger_{f}").qposadr[0] for f in FINGERS])
         self._chain = Chain.of(model, self.joints, "tool")
 
     def place(self, qpos: NDArray[np.float64], position: NDArray, angles: NDArray, *, opening: NDArray) -> None:
@@ -210,13 +173,8 @@ class Arm(Robot):
         # Critical for an inertia of 1 kg m^2, that of an elbow that swings about.
         torque = self.posture_stiffness * homing - 2 * np.sqrt(self.posture_stiffness) * speeds
         posture = (null_projection(jacobian) @ torque[..., None])[..., 0]
-        grip = self.grip_force * (action[:, 6:] if self.gripper_action else np.ones((len(ids), 1)))
+        grip = self._grip(action)
         return np.concatenate([target.reshape(len(ids), 12), posture, grip, grip], axis=1)
-
-    def proprioception(self, engine: Engine) -> NDArray[np.float64]:
-        """Return pose and twist of the tool and the distance between the fingers. Shape (B, 14)."""
-        opening = engine.qpos[:, self._fingers].sum(axis=1)
-        return np.column_stack([tool_proprioception(engine), opening])
 
 
 def _turned(points: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[np.float64]:
