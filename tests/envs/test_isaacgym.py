@@ -142,7 +142,7 @@ def test_the_expert_solves_on_the_files_what_it_solves_on_the_model(task: str, e
         assert success.all()
         solved.append(env.steps.copy())
 
-    np.testing.assert_allclose(solved[1], solved[0], atol=3)  # control steps; measured at most 1 in 72 episodes
+    np.testing.assert_allclose(solved[1], solved[0], atol=3)  # control steps; measured at most 2 in 300 episodes
 
 
 def test_a_gel_yields_to_a_held_peg_as_mujocos_does(envs: dict[str, BatchedEnv]) -> None:
