@@ -31,7 +31,10 @@ def test_the_reconstruction_moves_the_encoder_of_a_policy_that_stands_still(upda
     assert all(torch.equal(moved[name], begun[name]) != bool(updates) for name in trunk if name.endswith("weight"))
 
 
-@pytest.mark.parametrize(("kind", "options", "steps"), [(PpoConfig, _ON, 128), (SacConfig, _OFF, 64)])
+@pytest.mark.parametrize(
+    ("kind", "options", "steps"),
+    [(PpoConfig, _ON, 128), pytest.param(SacConfig, _OFF, 64, marks=pytest.mark.slow)],
+)
 def test_a_joint_run_that_was_interrupted_ends_as_an_uninterrupted_one(kind, options, steps, tmp_path):
     options = {**options, "checkpoint_every": steps // 2}
     _run(kind, tmp_path / "whole", steps=steps, **options)

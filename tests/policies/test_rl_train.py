@@ -49,7 +49,14 @@ def _same(one, two):
     return one == two
 
 
-@pytest.mark.parametrize("kind", [PpoConfig, RecurrentPpoConfig, SacConfig, TqcConfig, CrossqConfig])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        PpoConfig,
+        SacConfig,
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in (RecurrentPpoConfig, TqcConfig, CrossqConfig)),
+    ],
+)
 def test_a_run_that_was_interrupted_ends_as_an_uninterrupted_one(kind, tmp_path):
     steps = SMALL[kind]["steps"]
     whole = run(small(kind, tmp_path / "whole", critic="oracle"))
