@@ -482,7 +482,7 @@ def test_an_interrupt_ends_the_worker(use: Callable[..., None], make: Make, monk
     env = make()
     env.reset([0])
     pid = _isaac(env)._worker._process.pid
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
 
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
         env.step(np.zeros((1, 6)))
@@ -497,7 +497,7 @@ def test_nothing_is_left_behind(use: Callable[..., None], tmp_path: Path, monkey
     (tmp_path / "scratch").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
     gc.collect()
-    descriptors, shared = set(os.listdir("/proc/self/fd")), set(os.listdir("/dev/shm"))
+    descriptors = os.listdir("/proc/self/fd")
     env = BatchedEnv(Push(), observation="oracle", num_threads=1, backend="isaacgym")
     pid = _isaac(env)._worker._process.pid
     env.reset([0])
@@ -507,7 +507,7 @@ def test_nothing_is_left_behind(use: Callable[..., None], tmp_path: Path, monkey
     gc.collect()
 
     assert not Path(f"/proc/{pid}").exists()
-    assert set(os.listdir("/dev/shm")) == shared
+    assert not [name for name in os.listdir("/dev/shm") if "vtt" in name]
     assert len(os.listdir("/proc/self/fd")) == len(descriptors)
     assert not list((tmp_path / "scratch").iterdir())
 
