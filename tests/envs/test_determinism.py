@@ -47,6 +47,21 @@ def test_an_episode_is_bit_identical_at_any_batch_size_and_thread_count(
         assert all((batch[key] != batch[key][:1]).any() for key in touch)
 
 
+def test_an_episode_does_not_depend_on_its_batch_once_objects_meet(task: str, make_vector) -> None:
+    batch, alone = make_vector(task, 3).unwrapped.core, make_vector(task, 1).unwrapped.core
+    batch.reset([5, 6, 7])
+    alone.reset([6])
+    met = False
+    for _ in range(40):
+        batch.step(batch.expert_action())
+        alone.step(alone.expert_action())
+        met |= bool(alone.contact()[0, :-1].any())  # the last is the object on its surroundings
+
+    assert met
+    for key, value in alone.observation.items():
+        np.testing.assert_array_equal(batch.observation[key][1], value[0], err_msg=key)
+
+
 def test_seeds_differ_and_one_seed_counts_up(task: str, make_vector) -> None:
     env = make_vector(task, 3)
 

@@ -193,16 +193,3 @@ def test_bad_arguments_are_refused() -> None:
         DoorOpening(hinge_friction=5)
     with pytest.raises(ConfigError, match="reward_kind must be"):
         DoorOpening(reward_kind="shaped")
-
-
-@pytest.mark.parametrize("handle", _HANDLES)
-def test_an_episode_does_not_depend_on_its_batch(handle: str) -> None:
-    batch, alone = _make(3, handle=handle), _make(1, handle=handle)
-    batch.reset([5, 6, 7])
-    alone.reset([6])
-    for _ in range(40):
-        batch.step(batch.expert_action())
-        alone.step(alone.expert_action())
-
-    for key, value in alone.observation.items():
-        np.testing.assert_array_equal(batch.observation[key][1], value[0], err_msg=key)

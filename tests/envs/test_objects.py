@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import mujoco
 import numpy as np
 import pytest
@@ -17,13 +19,8 @@ SHAPES = ("round", "square", "hexagonal")
 DIAMETERS = (0.008, 0.012, 0.016)
 
 
-def _insert(task: PegInsertion, num_envs: int) -> np.ndarray:
-    env = BatchedEnv(task, num_envs=num_envs, observation="oracle", num_threads=1)
-    env.reset(range(num_envs))
-    success = np.zeros(num_envs, dtype=bool)
-    while not env.done.all():
-        success |= env.step(env.expert_action()).success
-    return success
+def _make(num_envs: int, **kwargs: Any) -> BatchedEnv:
+    return BatchedEnv(PegInsertion(**kwargs), num_envs=num_envs, observation="oracle", num_threads=1)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -41,8 +38,8 @@ def test_a_peg_weighs_what_its_volume_of_steel_weighs(shape: str, diameter: floa
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("diameter", DIAMETERS)
-def test_the_expert_inserts_every_peg(shape: str, diameter: float) -> None:
-    assert _insert(PegInsertion(shape=shape, diameter=diameter), 16).sum() >= 14
+def test_the_expert_inserts_every_peg(shape: str, diameter: float, solve) -> None:
+    assert solve(_make(16, shape=shape, diameter=diameter)).sum() >= 14
 
 
 @pytest.mark.parametrize(("shape", "half_side"), [("square", np.pi / 4), ("hexagonal", np.pi / 6)])
@@ -55,12 +52,12 @@ def test_misalignment_is_the_angle_to_the_nearest_side(shape: str, half_side: fl
 
 
 @pytest.mark.parametrize("shape", ["square", "hexagonal"])
-def test_a_turned_peg_does_not_fit(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_turned_peg_does_not_fit(shape: str, monkeypatch: pytest.MonkeyPatch, solve) -> None:
     # An expert that turns the peg 20 degrees off: the corners stand on the rim.
     straight = Peg.misalignment
     monkeypatch.setattr(Peg, "misalignment", lambda peg, rotation: straight(peg, rotation) + np.deg2rad(20))
 
-    assert not _insert(PegInsertion(shape=shape), 8).any()
+    assert not solve(_make(8, shape=shape)).any()
 
 
 def test_a_flat_peg_meets_the_whole_gel_and_a_round_one_a_strip() -> None:
