@@ -20,7 +20,7 @@ from vtt.errors import missing
 from vtt_envs.engine import Engine
 from vtt_envs.robots import FloatingGripper, Robot
 from vtt_envs.task import Camera, check_range, uniform
-from vtt_envs.tasks.held import HeldObjectTask, held_names
+from vtt_envs.tasks.held import HeldObjectTask, held_names, leave_out_searches
 from vtt_envs.tasks.objects import BOLTS, match_pads
 
 __all__ = ["BoltOnNut"]
@@ -113,6 +113,7 @@ class BoltOnNut(HeldObjectTask):
         self._bolt.add_nut_to(spec)
         self._bolt.add_to(spec)
         match_pads(spec, self.robot, self.payload)
+        leave_out_searches(spec)
 
     def _turn_in_grip(self, angles: NDArray[np.float64], generators: Sequence[np.random.Generator]) -> NDArray:
         """Turn the tool so that a wrist is equally far from its home pose before and after; draw the thread's start."""

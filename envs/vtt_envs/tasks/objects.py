@@ -305,11 +305,12 @@ class Bolt:
         nut = spec.worldbody.add_body(name="nut", mocap=True)
         outer, top, pitch = self.diameter / 2, self.nut_height, self.pitch
         profile = [(outer, 0.0), (outer, top), (self.nut_width / 2, top), (self.nut_width / 2, 0.0)]
-        add_ring(spec, nut, "nut", profile, segments=6, start=np.pi / 2)
+        # Seen only: the balls stay inside of it, as the bore holds the bolt's core.
+        add_ring(spec, nut, "nut", profile, segments=6, start=np.pi / 2, bits=0)
         # What keeps the bolt's core in the bore: smooth walls over the crests of the thread, which the balls pass.
         mouth = [(self._bore, 0.0), (self._bore, top - pitch / 2), (outer, top), (self.nut_width / 2, top)]
         mouth.append((self.nut_width / 2, 0.0))
-        add_ring(spec, nut, "nut_bore", mouth, segments=16, bits=_CORE, group=4)
+        add_ring(spec, nut, "nut_bore", mouth, segments=12, bits=_CORE, group=4)
         # Corners (radius, height) of the ridge about its middle: ISO 68-1, P/4 wide at D_1 and 7/8 P at D.
         corners = [(self._bore, -pitch / 8), (self._bore, pitch / 8), (outer, 7 * pitch / 16), (outer, -7 * pitch / 16)]
         step = 2 * np.pi / _SEGMENTS
