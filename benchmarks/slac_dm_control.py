@@ -139,7 +139,7 @@ def main() -> None:
             seconds=wanted.seconds,
             start_steps=wanted.start_steps,
             pretrain_updates=wanted.pretrain_updates,
-            round_steps=1_000,
+            checkpoint_every=1_000,
             evaluation_episodes=5,
             model=ModelConfig(
                 encoder="conv",

@@ -102,7 +102,7 @@ TINY = {
     "start_steps": 32,
     "pretrain_updates": 3,
     "updates_per_step": 0.25,
-    "round_steps": 24,
+    "checkpoint_every": 24,
     "model": MODEL,
     "agent": AgentConfig(hidden_dim=32, batch_windows=8),
 }
@@ -325,7 +325,7 @@ def test_slac_learns_to_go_where_touch_says(tmp_path, encoder):
         start_steps=800,
         pretrain_updates=200,
         updates_per_step=0.25,
-        round_steps=800,
+        checkpoint_every=800,
         model=model,
         agent=AgentConfig(hidden_dim=64, batch_windows=64, learning_rate=1e-3, temperature=0.1, target_rate=0.02),
     )

@@ -126,8 +126,8 @@ class SlacConfig:
         start_steps: Environment steps with random actions before anything is learned.
         pretrain_updates: Updates of the model on them before the policy acts.
         updates_per_step: Updates of model and agent per environment step from then on.
-        round_steps: Environment steps between checkpoints. All environments begin anew after each, so that a continued
-            run sees what an uninterrupted one does.
+        checkpoint_every: Environment steps between checkpoints. All environments begin anew after each, so that a
+            continued run sees what an uninterrupted one does.
         evaluation_episodes: Episodes of the greedy policy at each checkpoint, on seeds of training; 0 for none.
         capacity: Transitions that the replay holds; the oldest episodes are forgotten.
         device: Torch device of the networks.
@@ -147,7 +147,7 @@ class SlacConfig:
     start_steps: int = 10_000
     pretrain_updates: int = 10_000
     updates_per_step: float = 1.0
-    round_steps: int = 2_000
+    checkpoint_every: int = 2_000
     evaluation_episodes: int = 0
     capacity: int = 100_000
     device: str = "cpu"
@@ -156,7 +156,7 @@ class SlacConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot work before anything is made."""
-        for name in ("num_envs", "steps", "start_steps", "updates_per_step", "round_steps", "capacity"):
+        for name in ("num_envs", "steps", "start_steps", "updates_per_step", "checkpoint_every", "capacity"):
             _positive(self, name)
         if self.seconds is not None:
             _positive(self, "seconds")

@@ -228,7 +228,7 @@ class _Slac:
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         collector = Collector(self.env, tuple(self.specs), rng=rng)
         count = self.env.num_envs
-        until = config.start_steps if learning is None else min(self.env_steps + config.round_steps, config.steps)
+        until = config.start_steps if learning is None else min(self.env_steps + config.checkpoint_every, config.steps)
         tally, ended, owed = _Tally(), list[Ended](), 0.0
         if learning is not None:
             learning.policy.reset(count)
