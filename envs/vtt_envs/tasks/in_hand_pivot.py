@@ -9,17 +9,17 @@ Legend: B environments, n environments being reset.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import ClassVar
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from vtt.errors import ConfigError, missing
+from vtt.errors import missing
 from vtt_envs.engine import Engine
-from vtt_envs.robots import FINGERS, FloatingGripper, Robot, add_free_body
-from vtt_envs.task import Camera, Task, axis_rotation, rotate, rotate_back, uniform
+from vtt_envs.robots import FINGERS, Robot, add_free_body, grippers
+from vtt_envs.task import Camera, Task, axis_rotation, check_range, rotate, rotate_back, uniform
 
 __all__ = ["InHandPivot"]
 
@@ -55,8 +55,7 @@ _GRAVITY = 9.81  # m/s^2
 _CAMERA = Camera((0.1, -0.44, 0.2), (0.0, 0.0, 0.11))
 
 
-def _gripper() -> FloatingGripper:
-    return FloatingGripper(grip_force=_GRIP_FORCE, gripper_action=True)
+_ROBOTS = grippers(grip_force=_GRIP_FORCE, gripper_action=True)
 
 
 @dataclass
@@ -70,10 +69,10 @@ class InHandPivot(Task):
     reach: goals beyond .87 rad, which the tool, tilted by its 1.2 rad, would let it approach but slowly. The angle is
     not observed, nor are mass and frictions: the edges of the object in the tactile images show it.
 
-    Episode: 120 steps of 50 ms. Success: the object is within `tolerance` = .07 rad (4 degrees) of the goal, turns by
+    Episode: 160 steps of 50 ms. Success: the object is within `tolerance` = .07 rad (4 degrees) of the goal, turns by
     less than .1 rad/s in the grip, does not touch the table, and both pads press with 7 N or more, which holds any of
-    the objects. Success ends the episode; so does a drop, as a failure: the pads' middle within 10 mm of the object's end
-    or 20 mm beside it.
+    the objects. Success ends the episode; so does a drop, as a failure: the pads' middle within 10 mm of the
+    object's end or 20 mm beside it.
 
     | drawn at reset | range |
     |---|---|
@@ -111,14 +110,12 @@ class InHandPivot(Task):
     shape: str = "bar"
     tolerance: float = 0.07
     largest_angle: float = 1.2
-    reward_kind: str = "dense"
-    horizon: int = 120
-    physics_dt: float = 0.002
-    substeps: int = 25
-    robot: Robot = field(default_factory=_gripper)
+    _: KW_ONLY
+    horizon: int = 160
+    robot: Robot = field(default_factory=_ROBOTS["floating"])
     camera: Camera = _CAMERA
 
-    robots: ClassVar = {"floating": _gripper}
+    robots: ClassVar = _ROBOTS
     rest_action: ClassVar = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
     goal_names = ("goal_angle", "table_normal_x", "table_normal_y", "table_normal_z")
     privileged_names = (
@@ -136,14 +133,11 @@ class InHandPivot(Task):
     payload = _PAYLOAD
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.shape not in _SHAPES:
             raise missing("shape", self.shape, _SHAPES)
-        if not 0.01 <= self.tolerance <= 0.5:
-            raise ConfigError(f"tolerance must be in [0.01, 0.5] rad, got {self.tolerance}.")
-        if not 0.4 <= self.largest_angle <= 1.2:
-            raise ConfigError(f"largest_angle must be in [0.4, 1.2] rad, got {self.largest_angle}.")
-        if self.reward_kind not in ("dense", "sparse"):
-            raise ConfigError(f"reward_kind must be dense or sparse, got '{self.reward_kind}'.")
+        check_range("tolerance", self.tolerance, 0.01, 0.5, "rad")
+        check_range("largest_angle", self.largest_angle, 0.4, 1.2, "rad")
 
     def build(self, spec: mujoco.MjSpec) -> None:
         """Add the object, and let the fingers meet the table."""
@@ -169,7 +163,7 @@ class InHandPivot(Task):
             half = np.array([across, between, _LENGTH / 2])
             corners = half * np.array(np.meshgrid(*[[-1, 1]] * 3)).reshape(3, -1).T
             mesh = spec.add_mesh(name="object", uservert=corners.ravel())
-            # Taxels read a mesh through an octree, exactly here; MuJoCo's own distance in a box is up to twice too large.
+            # Taxels read a mesh through an octree; MuJoCo's own distance in a box is up to twice too large.
             mesh.needsdf, mesh.octree_maxdepth = True, 6
             held.explicitinertial, held.mass = True, 8 * half.prod()
             held.inertia = held.mass / 3 * ((half**2).sum() - half**2)
@@ -286,12 +280,9 @@ class InHandPivot(Task):
         along, aside = self._held(engine)
         return (np.abs(along) > _SLIPPED) | (aside > _DROPPED)
 
-    def reward(self, engine: Engine, success: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Dense: `exp(-2 e) - 1`, `-horizon` for a drop; sparse: success. Shape (B,)."""
-        if self.reward_kind == "sparse":
-            return success.astype(np.float64)
-        error = np.abs(self._angle(engine)[0] - self._goal)
-        return np.where(self.failed(engine), -float(self.horizon), np.exp(-2 * error) - 1)
+    def dense_reward(self, engine: Engine) -> NDArray[np.float64]:
+        """`exp(-2 e) - 1`. Shape (B,)."""
+        return np.exp(-2 * np.abs(self._angle(engine)[0] - self._goal)) - 1
 
     def expert(self, engine: Engine) -> NDArray[np.float32]:
         """Let the object fall towards the goal; where gravity does not reach, press it on the table. Shape (B, 7)."""
@@ -338,9 +329,5 @@ class InHandPivot(Task):
         off = np.where(end < 0.015, 0.002, 0)  # clear of the table
         rise = np.where(touching & (done | ~press), 0.004, np.where(press & ~done, lower, np.where(done, off, lift)))
         turn = np.where(done, 0, np.clip(down - target, -0.08, 0.08))
-        move = rotate_back(rotation, np.outer(rise, [0.0, 0.0, 1.0]))
-        action = np.zeros((engine.num_envs, 7))
-        action[:, :3] = move / self.robot.translation_step
-        action[:, 4] = turn / self.robot.rotation_step
-        action[:, 6] = grip / _GRIP_FORCE
-        return np.clip(action, -1, 1).astype(np.float32)
+        move, spin = np.outer(rise, [0.0, 0.0, 1.0]), turn[:, None] * rotation[:, :, 1]
+        return self.tool_action(rotation, move, spin, grip / _GRIP_FORCE)

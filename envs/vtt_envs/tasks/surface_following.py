@@ -6,7 +6,7 @@ Legend: B environments, n environments being reset.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from itertools import pairwise
 from typing import ClassVar
 
@@ -18,7 +18,16 @@ from vtt.errors import ConfigError, missing
 from vtt_envs.engine import Engine
 from vtt_envs.robots import Robot
 from vtt_envs.robots.probe import Probe
-from vtt_envs.task import Camera, Task, axis_rotation, rotate, rotate_back, uniform
+from vtt_envs.task import (
+    Camera,
+    Task,
+    axis_rotation,
+    check_range,
+    rotate,
+    rotate_back,
+    uniform,
+    unit_vectors,
+)
 
 __all__ = ["SurfaceFollowing"]
 
@@ -110,10 +119,8 @@ class SurfaceFollowing(Task):
     indentation: float = 0.0006
     tolerance: float = 0.0003
     distance: float = 0.06
-    reward_kind: str = "dense"
+    _: KW_ONLY
     horizon: int = 80
-    physics_dt: float = 0.002
-    substeps: int = 25
     robot: Robot = field(default_factory=Probe)
     camera: Camera = _CAMERA
 
@@ -130,21 +137,17 @@ class SurfaceFollowing(Task):
     )
     objects = ("surface",)
     surroundings = ("world",)
-    payload = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.shape not in _SHAPES:
             raise missing("shape", self.shape, _SHAPES)
         if not isinstance(self.robot, Probe):
             raise ConfigError(f"robot must be a Probe, got {type(self.robot).__name__}.")
-        if not 2e-4 <= self.indentation <= 0.001:
-            raise ConfigError(f"indentation must be in [0.0002, 0.001] m, got {self.indentation}.")
+        check_range("indentation", self.indentation, 2e-4, 0.001, "m")
         if not 5e-5 <= self.tolerance < self.indentation:
             raise ConfigError(f"tolerance must be in [0.00005, {self.indentation}) m, got {self.tolerance}.")
-        if not 0.02 <= self.distance <= 0.08:
-            raise ConfigError(f"distance must be in [0.02, 0.08] m, got {self.distance}.")
-        if self.reward_kind not in ("dense", "sparse"):
-            raise ConfigError(f"reward_kind must be dense or sparse, got '{self.reward_kind}'.")
+        check_range("distance", self.distance, 0.02, 0.08, "m")
         self._spring = self.robot.stiffness[0]  # N/m
 
     def build(self, spec: mujoco.MjSpec) -> None:
@@ -206,9 +209,9 @@ class SurfaceFollowing(Task):
         normal = np.column_stack([-dx, -dy, np.ones(len(x))])
         if self.shape == "edge":  # upright on the edge's course
             course = np.column_stack([np.ones(len(x)), _bend(x)[1], dx])
-            course /= np.linalg.norm(course, axis=1, keepdims=True)
+            course = unit_vectors(course)
             normal = np.array([0, 0, 1.0]) - course[:, 2:] * course
-        return height, normal / np.linalg.norm(normal, axis=1, keepdims=True)
+        return height, unit_vectors(normal)
 
     def reset(self, engine: Engine, ids: NDArray[np.intp], generators: Sequence[np.random.Generator]) -> None:
         """Draw new episodes; see the class for the ranges."""
@@ -271,7 +274,7 @@ class SurfaceFollowing(Task):
             _, normal = self._local(local[:, 0], local[:, 1], self._radius)
             course, slope = _bend(local[:, 0])
             across = np.column_stack([-slope, np.ones(len(slope)), np.zeros(len(slope))])
-            across /= np.linalg.norm(across, axis=1, keepdims=True)
+            across = unit_vectors(across)
             side = (local[:, 1] - course) * across[:, 1]
             return depth, rotate(surface, normal), side, rotate(surface, across)
         across = np.cross(engine.body_rotation("surface")[:, :, 2], self._direction)
@@ -320,37 +323,27 @@ class SurfaceFollowing(Task):
         self._reached = reached
         return (reached >= self.distance) & (self._good >= _SHARE * self.distance)
 
-    def reward(self, engine: Engine, success: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Dense: `.5 exp(-|e| / tolerance) + .5 s - 1`; sparse: success. Shape (B,)."""
-        if self.reward_kind == "sparse":
-            return success.astype(np.float64)
+    def dense_reward(self, engine: Engine) -> NDArray[np.float64]:
+        """`.5 exp(-|e| / tolerance) + .5 s - 1`. Shape (B,)."""
         depth = self._contact(engine)[0]
         return 0.5 * (np.exp(-np.abs(depth - self.indentation) / self.tolerance) + self._good / self.distance) - 1
 
     def expert(self, engine: Engine) -> NDArray[np.float32]:
-        """Turn to the normal, press to the asked indentation, and move on while both are right. Shape (B, 6)."""
+        """Turn to the normal, press to the asked indentation, and move on as far as both are right. Shape (B, 6)."""
         depth, normal, side, across = self._contact(engine)
         rotation = engine.body_rotation("tool")
         axis = rotation[:, :, 2]
         error = self.indentation - depth
         turn = np.cross(axis, -normal)
         tilt = np.linalg.norm(turn, axis=1)
-        ready = (np.abs(error) < 0.8 * self.tolerance) & (tilt < 0.1)
+        pace = np.where(tilt < 0.1, np.clip(1.2 * (1 - np.abs(error) / self.tolerance), 0, 1), 0)
         along = np.cross(across, normal)
         along *= np.sign((along * self._direction).sum(axis=1, keepdims=True))
-        along /= np.linalg.norm(along, axis=1, keepdims=True)
-        move = np.where(ready, 0.003, 0)[:, None] * along
+        move = 0.0025 * pace[:, None] * unit_vectors(along)
         move -= np.clip(0.5 * side, -0.002, 0.002)[:, None] * across
         # The force that holds the present indentation, and what changes it: the tool's spring gives way to the gel's.
         force = self._force(engine)
         gel = np.clip(-(force * axis).sum(axis=1) / np.maximum(depth, 1e-4), 0, 3e4)
         press = 0.6 * error * (1 + gel / self._spring)
         move += np.clip(press, -0.002, 0.003)[:, None] * axis - force / self._spring
-        twist = np.concatenate(
-            [
-                rotate_back(rotation, move) / self.robot.translation_step,
-                rotate_back(rotation, 0.7 * turn) / self.robot.rotation_step,
-            ],
-            axis=1,
-        )
-        return np.clip(twist, -1, 1).astype(np.float32)
+        return self.tool_action(rotation, move, 0.7 * turn)
