@@ -20,6 +20,8 @@ setup(
         "console_scripts": [
             "safety_gate = vtt_ros.gate.node:main",
             "tactile_driver = vtt_ros.driver.node:main",
+            "policy = vtt_ros.policy_node:main",
+            "sim_robot = vtt_ros.sim_robot:main",
             "robot_model = vtt_ros.robot_model:main",
         ]
     },

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
 
 from vtt.cli import parse
 from vtt.errors import ConfigError, DependencyError
 
-__all__ = ["Drill", "main"]
+__all__ = ["Drill", "Up", "main"]
 
 
 @dataclass(frozen=True)
@@ -40,14 +43,106 @@ class Drill:
             raise ConfigError(f"domain must be in [0, 232], got {self.domain}.")
 
 
+@dataclass(frozen=True)
+class Up:
+    """Run a policy through the whole graph: simulated robot, safety gate, policy and operator, each a process.
+
+    Attributes:
+        bundle: Folder written by `vtt export`.
+        robot: What stands behind the topics of the robot.
+        episodes: Episodes, one per seed.
+        env: Gymnasium id with its module.
+        env_args: Further options of the environment, each key=value.
+        first_seed: The seeds count up from here.
+        backend: What computes the policy.
+        compare: Run the same seeds in one process too, without ROS.
+        domain: ROS_DOMAIN_ID; nothing else may use it.
+        out: JSON file to write.
+    """
+
+    bundle: Path
+    robot: tyro.conf.Positional[Literal["sim"]] = "sim"
+    episodes: int = 20
+    env: str = "vtt_envs:vtt/PegInsertion-v0"
+    env_args: tuple[str, ...] = ()
+    first_seed: int = 1_000_000_000
+    backend: Literal["torch", "onnx"] = "torch"
+    compare: bool = True
+    domain: int = 94
+    out: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        if self.episodes < 1:
+            raise ConfigError(f"episodes must be at least 1, got {self.episodes}.")
+        if not 0 <= self.domain <= 232:
+            raise ConfigError(f"domain must be in [0, 232], got {self.domain}.")
+
+
+_Command = Annotated[Up, tyro.conf.subcommand("up")] | Annotated[Drill, tyro.conf.subcommand("drill")]
+
+
 def main(argv: Sequence[str]) -> None:
-    """Break a running graph on purpose and measure how fast the robot stops."""
-    words = list(argv)
-    if words and words[0] == "drill":
-        words = words[1:]
-    elif not words or words[0] not in ("-h", "--help"):
-        raise ConfigError(f"The first word must be drill, got '{words[0] if words else ''}'.")
-    _drill(parse(Drill, words, prog="vtt ros drill"))
+    """Run a policy as ROS 2 nodes, or break such a graph on purpose."""
+    command = parse(_Command, argv, prog="vtt ros", description="Run a policy as ROS 2 nodes, or break such a graph.")
+    try:
+        import rclpy  # noqa: F401
+    except ImportError as error:
+        raise DependencyError(f"ROS 2 must be installed ({error}). Run `pip install 'vtt-stack[ros]'`.") from error
+    if isinstance(command, Drill):
+        _drill(command)
+    else:
+        _up(command)
+
+
+def _up(config: Up) -> None:
+    """Run episodes through the graph, and the same seeds without it."""
+    import json
+    from dataclasses import asdict
+
+    from tqdm import tqdm
+
+    from vtt.files import atomic_write_text
+    from vtt.statistics import wilson
+    from vtt_ros.up import run_sim
+
+    with tqdm(total=config.episodes, unit="episode", disable=None) as bar:
+        trials, policy = run_sim(
+            config.bundle,
+            env=config.env,
+            env_args=config.env_args,
+            episodes=config.episodes,
+            first_seed=config.first_seed,
+            domain=config.domain,
+            backend=config.backend,
+            progress=bar.update,
+        )
+    rows = {"through the graph": [trial.success for trial in trials]}
+    if config.compare:
+        from vtt_policies.trial import evaluate_by_name
+
+        alone = evaluate_by_name(
+            config.env,
+            str(config.bundle),
+            n=config.episodes,
+            env_args=config.env_args,
+            num_envs=min(16, config.episodes),
+            first_seed=config.first_seed,
+        )
+        rows["in one process"] = list(alone.outcomes)
+    for name, outcomes in rows.items():
+        n, successes = len(outcomes), sum(outcomes)
+        low, high = wilson(successes, n)
+        print(f"{name:<18} {successes}/{n} = {successes / n:.3f} ({low:.3f} to {high:.3f})")
+    print(f"observation to command: p50 {policy.get('latency_p50_ms')} ms, p99 {policy.get('latency_p99_ms')} ms")
+    for trial in trials:
+        if trial.fault:
+            print(f"seed {trial.seed}: the gate stopped the robot: {trial.fault}")
+    if config.out is not None:
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        result = {"trials": [asdict(trial) for trial in trials], "policy": policy, "success": rows}
+        atomic_write_text(config.out, json.dumps(result, indent=2) + "\n")
+        print(config.out)
 
 
 def _drill(config: Drill) -> None:
@@ -60,12 +155,8 @@ def _drill(config: Drill) -> None:
 
     from vtt.errors import missing
     from vtt.files import atomic_write_text
-
-    try:
-        from vtt_ros.drill import run
-        from vtt_ros.drill.faults import FAULTS
-    except ImportError as error:
-        raise DependencyError(f"ROS 2 must be installed ({error}). pip install 'vtt-stack[ros]'.") from error
+    from vtt_ros.drill import run
+    from vtt_ros.drill.faults import FAULTS
 
     chosen = [fault for fault in FAULTS if not config.only or any(word in fault.name for word in config.only)]
     if not chosen:

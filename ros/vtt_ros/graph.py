@@ -20,6 +20,7 @@ from vtt_ros import transport
 __all__ = ["Child", "Graph"]
 
 _GRACE = 2.0
+_ASK_AGAIN = 2.0
 
 
 class Child:
@@ -73,6 +74,23 @@ class Child:
                 continue
             if wanted(event):
                 return event
+
+    def ask(self, word: str, *, timeout: float) -> dict[str, Any]:
+        """Tell it a word until it prints the answer; a service that has just died may have swallowed the first.
+
+        Raises:
+            StateError: If none comes in time.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            self.tell(word)
+            try:
+                return self.wait_for(
+                    lambda event: event.get("answer") == word, timeout=_ASK_AGAIN, what=f"answer {word}"
+                )
+            except StateError:
+                if time.monotonic() > deadline or self.process.poll() is not None:
+                    raise
 
     def forget(self) -> None:
         """Leave out what it has said so far from the next wait."""

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from geometry_msgs.msg import Twist, TwistStamped
 from numpy.typing import NDArray
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2, PointField
 
 from vtt.errors import ShapeError
 
 __all__ = [
     "JUDGED",
+    "LATCHED",
     "LATEST",
     "SENSOR",
     "ImageWriter",
@@ -29,6 +30,9 @@ __all__ = [
 
 LATEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 """Commands and heartbeats: every one arrives, and only the newest waits."""
+
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+"""What late joiners need: the newest message waits for them."""
 
 JUDGED = QoSProfile(depth=16, reliability=ReliabilityPolicy.RELIABLE)
 """What the gate must see in full: of two commands in one instant a bad one must not hide behind a good one."""

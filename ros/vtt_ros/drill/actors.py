@@ -1,77 +1,30 @@
-"""Processes that a drill plays with: a policy, a sensor and an operator that misbehave on a word from stdin.
-
-Each prints one JSON line per event, with the steady clock's time `t` in ns, which all processes of a machine share.
-"""
+"""Processes that a drill plays with: a policy and a sensor that misbehave on a word from stdin; see `operator`."""
 
 from __future__ import annotations
 
-import json
 import math
-import queue
 import sys
-import threading
 import time
 from collections.abc import Callable
 
 import numpy as np
-import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import TwistStamped
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
-from std_msgs.msg import Bool
-from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from vtt_ros.messages import JUDGED, LATEST, ImageWriter, time_message, twist_message
+from vtt_ros.messages import JUDGED, LATCHED, ImageWriter, time_message, twist_message
+from vtt_ros.operator import Actor, say
 from vtt_ros.running import run
 
-__all__ = ["Operator", "PolicyActor", "SensorActor", "main"]
+__all__ = ["PolicyActor", "SensorActor", "main"]
 
 _POLL = 0.002
-_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
-def say(**event: object) -> None:
-    """Print an event."""
-    print(json.dumps({"t": time.monotonic_ns(), **event}), flush=True)
-
-
-class _Actor:
-    """A node that obeys words from stdin."""
-
-    def __init__(self, name: str) -> None:
-        self.node = rclpy.create_node(name)
-        self.steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._words: queue.SimpleQueue[str] = queue.SimpleQueue()
-        threading.Thread(target=self._read, daemon=True).start()
-        self.every(_POLL, self._poll)
-        say(ready=name)
-
-    def stop(self) -> None:
-        """Nothing to close."""
-
-    def obey(self, word: str) -> None:
-        """Do as told."""
-        raise NotImplementedError
-
-    def every(self, seconds: float, call: Callable[[], None]) -> None:
-        """Call something again and again, by the steady clock."""
-        self.node.create_timer(seconds, call, clock=self.steady)
-
-    def _read(self) -> None:
-        for line in sys.stdin:
-            self._words.put(line.strip())
-
-    def _poll(self) -> None:
-        while not self._words.empty():
-            self.obey(self._words.get())
-
-
-class PolicyActor(_Actor):
+class PolicyActor(Actor):
     """Sends a small, smooth motion at 20 Hz, and one bad command on a word."""
 
     _PERIOD = 0.05
@@ -87,7 +40,7 @@ class PolicyActor(_Actor):
             self._publisher = self.node.create_publisher(JointTrajectory, "policy/joint_command", JUDGED)
         else:
             self._publisher = self.node.create_publisher(TwistStamped, "policy/twist_command", JUDGED)
-        self.node.create_subscription(DiagnosticStatus, "safety/state", self._hear, _LATCHED)
+        self.node.create_subscription(DiagnosticStatus, "safety/state", self._hear, LATCHED)
         self.every(self._PERIOD, self._act)
 
     def obey(self, word: str) -> None:
@@ -140,7 +93,7 @@ class PolicyActor(_Actor):
         self._publisher.publish(message)
 
 
-class SensorActor(_Actor):
+class SensorActor(Actor):
     """Publishes a noisy tactile image at 60 Hz; the words stall, freeze and go change that."""
 
     def __init__(self) -> None:
@@ -166,48 +119,10 @@ class SensorActor(_Actor):
         self._publisher.publish(self._writer.write(self._frame, stamp=now))
 
 
-class Operator(_Actor):
-    """Gives the permit at 10 Hz, arms and resets, and prints what the gate says of itself."""
-
-    def __init__(self) -> None:
-        super().__init__("operator")
-        self._permit: bool | None = True
-        self._publisher = self.node.create_publisher(Bool, "safety/permit", LATEST)
-        self._services = {
-            name: self.node.create_client(Trigger, f"safety/{name}") for name in ("arm", "disarm", "reset")
-        }
-        self.node.create_subscription(DiagnosticStatus, "safety/state", self._hear, _LATCHED)
-        self.every(0.1, self._give)
-
-    def obey(self, word: str) -> None:
-        """Call a service, or change the permit: permit, forbid (an emergency stop), vanish."""
-        if word in self._services:
-            future = self._services[word].call_async(Trigger.Request())
-            future.add_done_callback(lambda done: self._answer(word, done.result()))
-            return
-        began = time.monotonic_ns()
-        self._permit = {"permit": True, "forbid": False, "vanish": None}[word]
-        self._give()
-        say(sent=word, t=began)
-
-    @staticmethod
-    def _answer(word: str, response: Trigger.Response) -> None:
-        say(answer=word, ok=response.success, text=response.message)
-
-    def _give(self) -> None:
-        if self._permit is not None:
-            self._publisher.publish(Bool(data=self._permit))
-
-    def _hear(self, message: DiagnosticStatus) -> None:
-        values = {pair.key: pair.value for pair in message.values}
-        say(state=values.get("mode", ""), text=message.message)
-
-
-_ACTORS: dict[str, Callable[[], _Actor]] = {
+_ACTORS: dict[str, Callable[[], Actor]] = {
     "policy": PolicyActor,
     "intruder": lambda: PolicyActor("intruder"),
     "sensor": SensorActor,
-    "operator": Operator,
 }
 
 

@@ -107,7 +107,7 @@ class Drill:
             ),
             "sensor": lambda: self.graph.start("sensor", "vtt_ros.drill.actors", "sensor"),
             "policy": lambda: self.graph.start("policy", "vtt_ros.drill.actors", "policy", parameters=names),
-            "operator": lambda: self.graph.start("operator", "vtt_ros.drill.actors", "operator"),
+            "operator": lambda: self.graph.start("operator", "vtt_ros.operator"),
         }
 
     def __enter__(self) -> Drill:
@@ -141,8 +141,8 @@ class Drill:
         deadline = time.monotonic() + _DEADLINE
         answer: dict[str, Any] = {"text": "nothing"}
         while time.monotonic() < deadline:
-            answer = self._ask(operator, "reset")
-            answer = self._ask(operator, "arm")
+            answer = operator.ask("reset", timeout=_DEADLINE)
+            answer = operator.ask("arm", timeout=_DEADLINE)
             if answer["ok"] and self._moves():
                 return
         raise StateError(f"The gate must arm within {_DEADLINE} s, it says: {answer['text']}.")
@@ -186,17 +186,6 @@ class Drill:
     def _start_peer(self, name: str) -> None:
         # In a namespace of its own: nobody listens to it.
         self.graph.start(name, "vtt_ros.drill.actors", "sensor", "--ros-args", "-r", f"__ns:=/{name}")
-
-    def _ask(self, operator: Any, word: str) -> dict[str, Any]:
-        """Call a service of the gate, again if the answer fails to come: a gate that has just died may have got it."""
-        for last in (False, False, True):
-            operator.tell(word)
-            try:
-                return operator.wait_for(lambda event: event.get("answer") == word, timeout=2.0, what=f"answer {word}")
-            except StateError:
-                if last:
-                    raise
-        raise AssertionError
 
     def _moves(self) -> bool:
         """Tell whether the robot gets commands other than zero, steadily for a while."""

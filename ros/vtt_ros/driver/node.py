@@ -12,7 +12,7 @@ import numpy as np
 import rclpy
 from geometry_msgs.msg import WrenchStamped
 from numpy.typing import NDArray
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_srvs.srv import Trigger
 
@@ -20,7 +20,7 @@ from vtt.errors import ConfigError
 from vtt_ros.diagnostics import ERROR, OK, WARN, Report, publish_diagnostics
 from vtt_ros.driver.capture import Capture
 from vtt_ros.driver.config import DriverConfig
-from vtt_ros.messages import ImageWriter, point_cloud, time_message
+from vtt_ros.messages import LATCHED, ImageWriter, point_cloud, time_message
 from vtt_ros.parameters import declare
 from vtt_ros.running import run
 from vtt_sensors.calibration import Calibration, get_calibration
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["TactileDriver", "main"]
 
 _STREAM = QoSProfile(depth=10)
-_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class TactileDriver:
@@ -93,7 +92,7 @@ class TactileDriver:
         self._mask = node.create_publisher(Image, f"{base}/contact_mask", _STREAM)
         self._field = node.create_publisher(PointCloud2, f"{base}/force_field", _STREAM)
         self._wrench = node.create_publisher(WrenchStamped, f"{base}/wrench", _STREAM)
-        self._rest_image = node.create_publisher(Image, f"{base}/rest_image", _LATCHED)
+        self._rest_image = node.create_publisher(Image, f"{base}/rest_image", LATCHED)
         self._writers = {
             name: ImageWriter(frame=frame, encoding=encoding)
             for name, encoding in (("raw", "rgb8"), ("rest", "rgb8"), ("mask", "mono8"), ("height", "32FC1"))

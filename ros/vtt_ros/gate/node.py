@@ -13,7 +13,7 @@ from geometry_msgs.msg import PoseStamped, TwistStamped, WrenchStamped
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Bool, Float64MultiArray
 from std_srvs.srv import Trigger
@@ -22,14 +22,13 @@ from trajectory_msgs.msg import JointTrajectory
 from vtt_ros.diagnostics import ERROR, OK, WARN, Report, publish_diagnostics, status_message
 from vtt_ros.gate.config import GateConfig
 from vtt_ros.gate.rules import Command, Gate, Now
-from vtt_ros.messages import JUDGED, LATEST, SENSOR, stamp_ns, twist_message, twist_values
+from vtt_ros.messages import JUDGED, LATCHED, LATEST, SENSOR, stamp_ns, twist_message, twist_values
 from vtt_ros.parameters import checksum, declare
 from vtt_ros.running import run
 
 __all__ = ["GateNode", "main"]
 
 _LEVELS = {"armed": OK, "disarmed": WARN, "fault": ERROR}
-_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 # An image message begins with the CDR header (4 bytes) and its stamp (8): what follows changes only with the content.
 _AFTER_STAMP = 12
 
@@ -57,7 +56,7 @@ class GateNode:
             self._publisher = self.node.create_publisher(Float64MultiArray, "command/joint_velocity", out)
         else:
             self._publisher = self.node.create_publisher(TwistStamped, "command/twist", out)
-        self._state = self.node.create_publisher(DiagnosticStatus, "safety/state", _LATCHED)
+        self._state = self.node.create_publisher(DiagnosticStatus, "safety/state", LATCHED)
         self.node.create_service(Trigger, "safety/arm", self._arm)
         self.node.create_service(Trigger, "safety/disarm", self._disarm)
         self.node.create_service(Trigger, "safety/reset", self._reset)
