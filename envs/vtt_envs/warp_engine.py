@@ -81,6 +81,8 @@ class WarpEngine(Engine):
         self._full = int(
             overflow.NEFC | overflow.NJMAX_NNZ | overflow.BROADPHASE | overflow.NARROWPHASE | overflow.TACTILE
         )
+        # Searches that mujoco-warp does in its own way, and refuses to be told to leave out.
+        model.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_ISLAND | mujoco.mjtDisableBit.mjDSBL_MIDPHASE)
         self.model = model
         self.num_envs = num_envs
         self.num_threads = min(num_threads or len(os.sched_getaffinity(0)), num_envs)
