@@ -75,6 +75,7 @@ class Loop(BaseCallback):
         self._show_progress = show_progress
         self._every = config.whole(config.checkpoint_every)
         self._total = config.whole(config.steps)
+        self._bar: tqdm | None = None
 
     @property
     def seconds(self) -> float:
@@ -101,7 +102,8 @@ class Loop(BaseCallback):
     def _on_step(self) -> bool:
         if self._stopping:
             return False
-        self._bar.update(self._vec.num_envs)
+        if self._bar is not None:
+            self._bar.update(self._vec.num_envs)
         self._plan(self._step)
         return True
 
@@ -138,9 +140,13 @@ class Loop(BaseCallback):
             self._look()
             self._log()
             self._save()
+
+    def close(self) -> None:
+        """Let go of the bar, the filmed environment and the logs, however training ended."""
         self._film.close()
-        self._bar.close()
         self.logger.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def _look(self) -> None:
         """Stop if what was just learned is worse than nothing."""
@@ -165,7 +171,9 @@ class Loop(BaseCallback):
         for name, value in values.items():
             self.logger.record(name, value)
         rate = self.logger.name_to_value.get("train/learning_rate", self._config.learning_rate)
-        self._bar.set_postfix(lr=f"{rate:.1e}", success=f"{values.get('rollout/success_rate', float('nan')):.2f}")
+        if self._bar is not None:
+            success = values.get("rollout/success_rate", float("nan"))
+            self._bar.set_postfix(lr=f"{rate:.1e}", success=f"{success:.2f}")
         self.logger.dump(self.model.num_timesteps)
         self._logged = self._step
 

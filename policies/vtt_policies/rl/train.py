@@ -191,7 +191,7 @@ class _Run:
                 "or zero: training has diverged. Lower learning_rate."
             ) from error
         finally:
-            model.logger.close()
+            loop.close()
 
 
 def _check_memory(config: OffPolicyConfig, vec: BatchVecEnv, horizon: int) -> None:
