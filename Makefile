@@ -34,6 +34,7 @@ lint: $(LINT_INSTALLED) ## Check style, types and layers, then the built wheel a
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+	$(BIN)/vermin -t=3.8- --no-tips --violations envs/vtt_envs/isaacgym/worker tests/envs/isaacgym_standin.py
 	TORCH="$(TORCH)" $(BIN)/python .ci/smoke.py
 
 bench: $(INSTALLED) ## Measure speed against the peers, write benchmarks/latest.json

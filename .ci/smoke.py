@@ -32,6 +32,37 @@ import vtt
 assert vtt.__version__ == importlib.metadata.version("vtt-stack"), vtt.__version__
 """
 
+# A student that has learned nothing, as a bundle: for the environment of a robot.
+WRITE_BUNDLE = """
+import sys, pathlib
+from vtt_envs.core import BatchedEnv
+from vtt_envs.tasks import PegInsertion
+from vtt_policies.bundle import save_policy
+from vtt_policies.config import StudentConfig
+from vtt_policies.construction import build_student
+from vtt_policies.deploy.export import export_bundle
+folder = pathlib.Path(sys.argv[1])
+env = BatchedEnv(PegInsertion(), num_envs=1, observation="tactile", num_threads=1)
+specs, seen = env.stream_specs(), env.reset([0])
+samples = {key: [value] for key, value in seen.items()}
+policy = build_student(specs, samples, action_dim=6, network=StudentConfig(), seed=0)
+save_policy(folder / "student", policy, specs=specs, run={})
+export_bundle(folder / "student", folder / "bundle", onnx=True)
+"""
+
+ACT = """
+import importlib.util, sys
+import numpy as np
+for name in ("torch", "mujoco", "gymnasium", "stable_baselines3"):
+    assert importlib.util.find_spec(name) is None, f"{name} is installed, which proves nothing"
+from vtt_policies.deploy import load
+policy = load(sys.argv[1], backend="onnx")
+policy.reset()
+observation = {key: np.zeros(spec.shape, spec.dtype) for key, spec in policy.contract.observation.items()}
+action = policy.act(observation)
+assert action.shape == (6,) and np.isfinite(action).all(), action
+"""
+
 
 def main() -> None:
     """Build, look inside, install, use."""
@@ -45,6 +76,7 @@ def main() -> None:
         check_contents(wheel, sdist)
         for artefact in (wheel, sdist):
             use(artefact, folder / artefact.name.replace(".", "_"))
+        act_without_torch(wheel, folder)
     print("smoke test passed")
 
 
@@ -86,6 +118,18 @@ def use(artefact: Path, environment: Path) -> None:
         require(seconds < HELP_SECONDS, f"{words} must return in {HELP_SECONDS} s, took {seconds:.2f} s")
         print(f"{words}: {seconds:.2f} s")
     print(f"{artefact.name}: installed and used in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def act_without_torch(wheel: Path, folder: Path) -> None:
+    """Run a bundle where only NumPy and ONNX Runtime are installed, as on a robot's computer."""
+    subprocess.run([sys.executable, "-c", WRITE_BUNDLE, folder], check=True)
+    environment = folder / "robot"
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    install = [environment / "bin/python", "-m", "pip", "install", "-qq", "--no-compile"]
+    subprocess.run([*install, "--no-deps", wheel], check=True)
+    subprocess.run([*install, "numpy", "onnxruntime"], check=True)
+    subprocess.run([environment / "bin/python", "-I", "-c", ACT, folder / "bundle"], check=True, cwd=environment)
+    print("a bundle acts without torch", flush=True)
 
 
 def timed(command: list[str | Path], folder: Path) -> float:

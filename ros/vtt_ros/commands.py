@@ -191,7 +191,7 @@ def _drill(config: Drill) -> None:
         result = {
             "repeats": config.repeats,
             "stress": config.stress,
-            "outcomes": run.to_json(outcomes),
+            "outcomes": [asdict(outcome) for outcome in outcomes],
             "storm": None if storm is None else asdict(storm),
         }
         atomic_write_text(config.out, json.dumps(result, indent=2) + "\n")

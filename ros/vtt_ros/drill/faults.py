@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["FAULTS", "Fault"]
+__all__ = ["COMMAND_TIMEOUT", "FAULTS", "IMAGE_TIMEOUT", "PERMIT_TIMEOUT", "ROBOT_TIMEOUT", "Fault"]
 
 COMMAND_TIMEOUT = 0.12
+"""Silence of the policy that the gate takes for a fault, s."""
+
 IMAGE_TIMEOUT = 0.1
+"""Silence of a sensor, s."""
+
 PERMIT_TIMEOUT = 0.3
+"""Silence of the operator, s."""
+
 ROBOT_TIMEOUT = 0.15
+"""Silence of the gate after which the robot stops by itself, s."""
+
 _MESSAGE = 0.02
 _SLACK = 0.03
 

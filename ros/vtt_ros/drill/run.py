@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -277,8 +277,3 @@ def table(outcomes: Sequence[Outcome], faults: Sequence[Fault]) -> str:
             f"{sum(row.after_zero for row in rows):>10}  {sum(row.non_finite for row in rows):>10}"
         )
     return "\n".join(lines)
-
-
-def to_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """List outcomes, ready for JSON."""
-    return [asdict(outcome) for outcome in outcomes]
