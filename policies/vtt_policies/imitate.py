@@ -22,7 +22,7 @@ from vtt_policies.construction import build_student
 from vtt_policies.learner import GradientSteps, Learner
 from vtt_policies.observations import student_keys
 from vtt_policies.policy import Deployable
-from vtt_policies.recording import LABELS, read_episodes
+from vtt_policies.recording import LABELS, read_episodes, read_rest_images
 from vtt_policies.replay import EpisodeBuffer
 from vtt_policies.rollout import Episode
 from vtt_policies.student import StudentPolicy
@@ -37,12 +37,14 @@ class Demonstrations(NamedTuple):
     Attributes:
         store: The store.
         specs: What the policy sees of it.
+        rest_images: Pictures of the untouched gels by key, where they are known.
         learned: Indices of the episodes that are learned from.
         held_out: Indices of those that only the validation loss sees.
     """
 
     store: EpisodeStore
     specs: dict[str, StreamSpec]
+    rest_images: dict[str, NDArray[np.uint8]]
     learned: NDArray[np.int64]
     held_out: NDArray[np.int64]
 
@@ -116,7 +118,8 @@ def _demonstrations(config: ImitateConfig) -> Demonstrations:
     held_out = round(config.held_out * count)
     if held_out == count:
         raise ConfigError(f"held_out must leave an episode to learn from, got {config.held_out} of {count}.")
-    return Demonstrations(store, {key: store.streams[key] for key in keys}, order[held_out:], order[:held_out])
+    specs = {key: store.streams[key] for key in keys}
+    return Demonstrations(store, specs, read_rest_images(store), order[held_out:], order[:held_out])
 
 
 def _clone(config: BcConfig, shown: Demonstrations, last: Path | None, pretrained: Pretrained | None) -> Imitation:
@@ -131,6 +134,7 @@ def _clone(config: BcConfig, shown: Demonstrations, last: Path | None, pretraine
             action_dim=episodes[0]["expert_action"].shape[1],
             network=config.network,
             pretrained=pretrained,
+            rest_images=shown.rest_images,
             seed=config.seed,
             device=config.device,
         )

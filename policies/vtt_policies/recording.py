@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from vtt.errors import MissingError, missing
 from vtt.store import EpisodeStore
 from vtt.streams import Stream, StreamSpec
 from vtt_policies.rollout import Episode
 
-__all__ = ["LABELS", "RolloutStore", "read_episodes"]
+__all__ = ["LABELS", "RolloutStore", "read_episodes", "read_rest_images"]
 
 LABELS = ("action", "expert_action", "reward", "success", "contact")
 """Streams of a recorded episode that are no observations."""
@@ -90,6 +92,12 @@ def read_episodes(store: EpisodeStore, keys: Sequence[str]) -> list[Episode]:
     parts["expert_action"] = parts[label]
     parts.setdefault("action", parts[label])
     return [dict(zip(parts, episode, strict=True)) for episode in zip(*parts.values(), strict=True)]
+
+
+def read_rest_images(store: EpisodeStore) -> dict[str, NDArray[np.uint8]]:
+    """Read the pictures of the untouched gels that lie beside a store, by key, (H, W, 3); empty without any."""
+    files = sorted((store.path / "rest_images").glob("*.png"))
+    return {file.stem: cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB) for file in files}
 
 
 def _label_streams(episode: Episode, *, rate: float) -> dict[str, StreamSpec]:

@@ -1,7 +1,9 @@
 """ACT and diffusion policy as policies: trained, resumed, saved, executed."""
 
+import shutil
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -90,7 +92,7 @@ def test_an_interrupted_run_continues_bit_for_bit(kind, settings, monkeypatch):
     learner = ChunkLearnerConfig(batch_size=8, warmup=2, drop_modality="touch")
 
     def weights(name: str) -> dict[str, torch.Tensor]:
-        config = settings(kind, name, iterations=3, learner=learner)
+        config = settings(kind, name, iterations=3, updates=1, learner=learner)
         imitate(config, show_progress=False)
         return load_policy(config.out)[0].network.state_dict()
 
@@ -239,6 +241,18 @@ def test_actions_are_normalised_as_in_the_originals():
     assert (float(scaled[:, 0].mean()), float(scaled[:, 0].std(correction=0))) == pytest.approx((0.0, 1.0), abs=1e-5)
     assert (limits.dead, moments.dead) == (("1",), ("1",))
     assert ACTION not in ("goal", "proprioception", "tactile_left")
+
+
+def test_the_untouched_gel_of_the_recording_is_what_no_touch_looks_like(settings, demonstrations, tmp_path):
+    rest = np.full((16, 16, 3), 100, np.uint8)
+    rest[:, :, 0] = 30
+    store = shutil.copytree(demonstrations, tmp_path / "store")
+    (store / "rest_images").mkdir()
+    cv2.imwrite(str(store / "rest_images" / "tactile_left.png"), rest[:, :, ::-1])
+    config = replace(settings("act", updates=1), data=store)
+    imitate(config, show_progress=False)
+    policy, _ = load_policy(config.out)
+    assert np.array_equal(policy.rest_images()["tactile_left"], rest)
 
 
 def test_mistakes_of_the_caller_end_in_a_sentence(settings, demonstrations, tmp_path):

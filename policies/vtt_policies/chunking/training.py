@@ -74,6 +74,7 @@ def imitate_in_chunks(
             {key: [episode[key].data for episode in episodes] for key in keys},
             [episode[label].data for episode in episodes],
             pretrained=pretrained,
+            rest_images=shown.rest_images,
         )
     learner = ChunkLearner(policy, config=config.learner)
     return Imitation(policy, learner, learned, lambda: learner.validate(validation))
@@ -87,6 +88,7 @@ def build_chunk_policy(
     actions: Sequence[NDArray],
     *,
     pretrained: Pretrained | None = None,
+    rest_images: Mapping[str, NDArray[np.uint8]] | None = None,
 ) -> ChunkPolicy:
     """Build a policy that has not learned yet.
 
@@ -97,8 +99,9 @@ def build_chunk_policy(
         samples: Observations, which give vectors their scale. Each array (T, ...).
         actions: Demonstrated actions. Each array (T, A).
         pretrained: Encoder to begin with.
+        rest_images: Pictures of the untouched gels by key, where they are known.
     """
-    observed = fit_normalizer(specs, samples, pretrained=pretrained)
+    observed = fit_normalizer(specs, samples, pretrained=pretrained, rest_images=rest_images)
     entry = fit_actions(np.concatenate(actions), limits=kind is DiffusionPolicy)
     hidden = set(specs) - set(without_keys(specs, config.learner.drop_modality))
     with torch.random.fork_rng(devices=[]):
