@@ -43,3 +43,14 @@ def test_data_of_one_simulation_are_those_of_its_present_state() -> None:
         np.testing.assert_array_equal(data.qpos, env.engine.qpos[index])
         np.testing.assert_array_equal(data.body("tool").xpos, env.engine.body_position("tool")[index])
         np.testing.assert_array_equal(data.sensor("gel_right").data, env.engine.sensor("gel_right")[index])
+
+
+def test_mujocos_timers_stand_still() -> None:
+    env = BatchedEnv(tasks.Push(), num_envs=1, observation="oracle", num_threads=1)
+    env.reset([3])
+    data = env.engine.data(0)
+
+    mujoco.mj_step(env.engine.model, data)
+
+    assert [timer.number for timer in data.timer][mujoco.mjtTimer.mjTIMER_STEP] > 0
+    assert not any(timer.duration for timer in data.timer)
