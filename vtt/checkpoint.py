@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vtt.errors import ConfigError, StoreError
-from vtt.files import atomic_folder, settle_folder
+from vtt.files import atomic_folder, read_json, settle_folder
 from vtt.normalizer import Normalizer
 from vtt.state_tree import pack, unpack
 from vtt.streams import StreamSpec
@@ -119,13 +119,13 @@ def load(folder: str | Path, *, device: str | torch.device = "cpu") -> Checkpoin
     folder = settle_folder(Path(folder))
     if not folder.is_dir():
         raise StoreError(f"No checkpoint at {folder}.")
-    header = _read_json(folder / "config.json")
+    header = read_json(folder / "config.json")
     if header.get("format") != _FORMAT or not isinstance(header.get("config"), dict):
         raise StoreError(f"{folder} must be a checkpoint of format {_FORMAT}, got {header.get('format')}.")
     if header["version"] > _VERSION:
         raise StoreError(f"{folder} must have version {_VERSION} or lower, got {header['version']}. Upgrade vtt.")
     try:
-        observation = {key: StreamSpec.from_dict(spec) for key, spec in _read_json(folder / "observation.json").items()}
+        observation = {key: StreamSpec.from_dict(spec) for key, spec in read_json(folder / "observation.json").items()}
     except (TypeError, ConfigError) as error:
         raise StoreError(f"{folder / 'observation.json'} is damaged ({error}).") from error
     return Checkpoint(
@@ -147,7 +147,7 @@ def load_training_state(folder: str | Path) -> dict[str, Any]:
     path = folder / "training_state.json"
     if not path.exists():
         raise StoreError(f"Checkpoint {folder} holds no training state. It can be run but not trained further.")
-    structure, tensors = _read_json(path), _read_tensors(folder / "training_state.safetensors", "cpu")
+    structure, tensors = read_json(path), _read_tensors(folder / "training_state.safetensors", "cpu")
     try:
         return unpack(structure, tensors)
     except KeyError as error:
@@ -156,16 +156,6 @@ def load_training_state(folder: str | Path) -> dict[str, Any]:
 
 def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} is missing or damaged ({error}).") from error
-    if not isinstance(value, dict):
-        raise StoreError(f"{path} must hold a JSON object, got {type(value).__name__}.")
-    return value
 
 
 def _read_tensors(path: Path, device: str | torch.device) -> dict[str, Tensor]:

@@ -7,16 +7,18 @@ power loss it is as safe as the file system's ordering of a rename after the dat
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from vtt.errors import StoreError
 
-__all__ = ["atomic_folder", "atomic_write_bytes", "atomic_write_text", "is_disk_full", "settle_folder"]
+__all__ = ["atomic_folder", "atomic_write_bytes", "atomic_write_text", "is_disk_full", "read_json", "settle_folder"]
 
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:
@@ -73,6 +75,21 @@ def settle_folder(path: Path) -> Path:
     if not path.exists() and _previous(path).exists():
         _previous(path).rename(path)
     return path
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file that holds a JSON object.
+
+    Raises:
+        StoreError: If it is missing, damaged or something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} is missing or damaged ({error}).") from error
+    if not isinstance(value, dict):
+        raise StoreError(f"{path} must hold a JSON object, got {type(value).__name__}.")
+    return value
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from vtt.cluster import Cluster, spread
 from vtt.errors import ConfigError, StoreError
-from vtt.files import atomic_write_text
+from vtt.files import atomic_write_text, read_json
 from vtt_policies.evaluation import Batch, Evaluation, batches_of, evaluation_seeds
 from vtt_policies.trial import Condition, Runner, Trial
 
@@ -38,7 +38,7 @@ class Kept:
         self._facts = facts
         self.so_far: Evaluation | None = None
         if path is not None and path.exists():
-            held = _read(path)
+            held = read_json(path)
             # As JSON has it: lists for tuples.
             now = json.loads(json.dumps(facts))
             other = [name for name in now if held.get(name) != now[name]]
@@ -120,7 +120,7 @@ def read_evaluation(path: Path) -> tuple[Evaluation, dict[str, Any]]:
     Raises:
         StoreError: If the file is missing, damaged or something else.
     """
-    held = _read(path)
+    held = read_json(path)
     try:
         return Evaluation.from_dict(held), held
     except (KeyError, TypeError) as error:
@@ -136,13 +136,3 @@ def _local(trial: Trial, tasks: Sequence[_Task]) -> Generator[Evaluation]:
             runner.check(condition)
         for batch, condition in tasks:
             yield runner.run(batch, condition)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} is missing or damaged ({error}).") from error
-    if not isinstance(held, dict):
-        raise StoreError(f"{path} must hold a JSON object, got {type(held).__name__}.")
-    return held

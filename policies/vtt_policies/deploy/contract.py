@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtt.errors import ConfigError, MissingError, ShapeError, StoreError
+from vtt.files import read_json
 from vtt.streams import StreamSpec
 from vtt_policies.deploy.limits import Limits
 
@@ -66,7 +66,7 @@ def read_contract(folder: Path) -> Contract:
     Raises:
         StoreError: If there is no bundle, or it is damaged.
     """
-    config, observation = _read(folder / "config.json"), _read(folder / "observation.json")
+    config, observation = read_json(folder / "config.json"), read_json(folder / "observation.json")
     try:
         deploy = config["config"].get("deploy")
         if deploy is None:
@@ -110,13 +110,3 @@ def check_arrays(observation: Mapping[str, NDArray], specs: Mapping[str, StreamS
             raise ConfigError(
                 f"Observation '{key}' must be finite, got NaN or infinity{' in ' + ', '.join(where) if where else ''}."
             )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} is missing or damaged ({error}).") from error
-    if not isinstance(value, dict):
-        raise StoreError(f"{path} must hold a JSON object, got {type(value).__name__}.")
-    return value
