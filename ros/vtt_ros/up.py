@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vtt.errors import StateError
 from vtt_policies.deploy.contract import read_contract
+from vtt_ros.gate.config import SIMULATED
 from vtt_ros.graph import Child, Graph
 from vtt_ros.observations import topic_of
 
@@ -17,21 +18,6 @@ __all__ = ["Trial", "run_sim"]
 _START = 60.0
 # Above what one episode takes, in s: horizon 50 to 100 steps of 50 ms, and arming.
 _EPISODE = 30.0
-# A tool moving at action 1 on all axes, and turning from there to -1 within a step: what the environments allow.
-_LIMITS = {
-    "linear_speed": 0.25,
-    "angular_speed": 4.0,
-    "linear_acceleration": 50.0,
-    "angular_acceleration": 500.0,
-    "force": 200.0,
-    "torque": 50.0,
-    # A simulated camera has no noise: untouched gels repeat.
-    "frozen_frames": 1000,
-    "image_timeout": 0.3,
-    "state_timeout": 0.3,
-    "command_timeout": 0.3,
-    "max_age": 0.3,
-}
 
 
 @dataclass(frozen=True)
@@ -95,7 +81,7 @@ def run_sim(
                 **({"env_args": list(env_args)} if env_args else {}),
             },
         )
-        graph.start("gate", "vtt_ros.gate.node", parameters={**_LIMITS, **({"images": images} if images else {})})
+        graph.start("gate", "vtt_ros.gate.node", parameters={**SIMULATED, **({"images": images} if images else {})})
         policy = {"bundle": str(bundle), "rate": float(rate), "backend": backend}
         graph.start("policy", "vtt_ros.policy_node", parameters=policy)
         operator = graph.start("operator", "vtt_ros.operator")

@@ -8,7 +8,23 @@ from typing import Any
 from vtt.errors import ConfigError
 from vtt_ros.parameters import between, described
 
-__all__ = ["GateConfig"]
+__all__ = ["SIMULATED", "GateConfig"]
+
+SIMULATED: dict[str, float | int] = {
+    "linear_speed": 0.25,
+    "angular_speed": 4.0,
+    "linear_acceleration": 50.0,
+    "angular_acceleration": 500.0,
+    "force": 200.0,
+    "torque": 50.0,
+    "frozen_frames": 1000,
+    "image_timeout": 0.3,
+    "state_timeout": 0.3,
+    "command_timeout": 0.3,
+    "max_age": 0.3,
+}
+"""Limits for a simulated robot: a tool at action 1 on all axes that turns back within a step, which environments allow,
+and gels whose picture repeats while nothing touches them, because a simulated camera has no noise."""
 
 
 @dataclass(frozen=True)
