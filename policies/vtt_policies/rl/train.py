@@ -14,12 +14,15 @@ from gymnasium.vector import VectorEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from vtt.checkpoint import load_training_state
+from vtt.encoders import Encoder
 from vtt.errors import ConfigError, StateError
 from vtt.normalizer import Normalizer
-from vtt.pretrained import load_encoder
+from vtt.pretrained import Pretrained, load_encoder
 from vtt.runs import RunFolder
+from vtt_policies.bundle import load_as
 from vtt_policies.environments import make_environments, stream_specs
 from vtt_policies.rl.aacd import Critic, freeze_critic, give_critic, read_critic
+from vtt_policies.rl.actor import ActorPolicy
 from vtt_policies.rl.algorithms import actor_of, build_algorithm, encoders_of
 from vtt_policies.rl.auxiliary import Auxiliary
 from vtt_policies.rl.config import RL_BUDGET, AacdConfig, OffPolicyConfig, RlConfig
@@ -95,18 +98,20 @@ class _Run:
         self.show_progress = show_progress
         if isinstance(config, OffPolicyConfig):
             _check_memory(config, self.vec, horizon_of(env))
-        pretrained = config.features.pretrained
-        self.pretrained = load_encoder(pretrained, device=config.device) if pretrained is not None else None
+        # A run that goes on needs neither any more: its checkpoint holds what became of them.
+        self.pretrained: Pretrained | None = None
         self.critic: Critic | None = None
-        if isinstance(config, AacdConfig) and config.critic_run is not None:
-            sees = {key: self.specs[key] for key in self.seen.critic}
-            self.critic = read_critic(config.critic_run, config, sees)
-        settings = {"algorithm": config.algorithm, **asdict(config)}
-        self.folder = begin_run(config.out, settings, seed=config.seed, may_change=RL_BUDGET)
+        if not _has_checkpoint(config.out):
+            if config.features.pretrained is not None:
+                self.pretrained = load_encoder(config.features.pretrained, device=config.device)
+            if isinstance(config, AacdConfig) and config.critic_run is not None:
+                sees = {key: self.specs[key] for key in self.seen.critic}
+                self.critic = read_critic(config.critic_run, config, sees)
 
     def go(self) -> Trained:
         """Build or load, then learn."""
-        config, last = self.config, self.folder.last()
+        config = self.config
+        last = self._begin().last() if (config.out / "config.yaml").exists() else None
         state = load_training_state(last) if last is not None else None
         normalizer, critic_normalizer = self._normalizers(state)
         model = build_algorithm(
@@ -116,7 +121,7 @@ class _Run:
             specs=self.specs,
             normalizer=normalizer,
             critic_normalizer=critic_normalizer,
-            encoder=self.pretrained.encoder if self.pretrained is not None else None,
+            encoder=self._encoder(last),
         )
         auxiliary = None
         if config.auxiliary.updates:
@@ -128,9 +133,10 @@ class _Run:
         if last is not None and state is not None:
             self._continue(model, state, last, auxiliary)
         deployed = {key: self.specs[key] for key in self.seen.actor}
+        folder = self._begin()  # only now, so that what could not be built leaves nothing behind
         loop = Loop(
             config,
-            self.folder,
+            folder,
             self.vec,
             deployed=lambda: actor_of(model, deployed, normalizer),
             facts={
@@ -145,10 +151,23 @@ class _Run:
             spent=state["seconds"] if state is not None else 0.0,
             show_progress=self.show_progress,
         )
-        self._learn(model, loop)
+        self._learn(model, loop, folder)
         total = config.whole(config.steps) * config.num_envs
-        rows = self.folder.metrics().rows()
-        return Trained(self.folder, loop.saved, loop.saved >= total, rows[-1] if rows else {})
+        rows = folder.metrics().rows()
+        return Trained(folder, loop.saved, loop.saved >= total, rows[-1] if rows else {})
+
+    def _begin(self) -> RunFolder:
+        """Make the run's folder, or open the one that is there if its settings are the same."""
+        settings = {"algorithm": self.config.algorithm, **asdict(self.config)}
+        return begin_run(self.config.out, settings, seed=self.config.seed, may_change=RL_BUDGET)
+
+    def _encoder(self, last: Path | None) -> Encoder | None:
+        """Take the pretrained encoder, or what became of it, whose weights are loaded with all others."""
+        if self.pretrained is not None:
+            return self.pretrained.encoder
+        if self.config.features.pretrained is None or last is None:
+            return None
+        return load_as(ActorPolicy, last, device=self.config.device)[0].network.features.encoder
 
     def _normalizers(self, state: Mapping[str, Any] | None) -> tuple[Normalizer, Normalizer | None]:
         """Load, or measure on first episodes, what normalises the actor's and a taken critic's observations."""
@@ -172,14 +191,14 @@ class _Run:
         self.vec.load_state(state["env"])
         restore(model, state["learner"])
 
-    def _learn(self, model: BaseAlgorithm, loop: Loop) -> None:
+    def _learn(self, model: BaseAlgorithm, loop: Loop, folder: RunFolder) -> None:
         """Let SB3 learn what is left."""
         config, done = self.config, model.num_timesteps
         left = config.whole(config.steps) * config.num_envs - done
         loop.saved = done
         if left <= 0:
             return
-        model.set_logger(open_logs(self.folder, config, step=done))
+        model.set_logger(open_logs(folder, config, step=done))
         try:
             model.learn(left, callback=loop, log_interval=None, reset_num_timesteps=done == 0)  # pyright: ignore[reportArgumentType]
         except ValueError as error:
@@ -192,6 +211,11 @@ class _Run:
             ) from error
         finally:
             loop.close()
+
+
+def _has_checkpoint(path: Path) -> bool:
+    """Tell whether a run can go on from a checkpoint."""
+    return (path / "config.yaml").exists() and RunFolder.open(path).last() is not None
 
 
 def _check_memory(config: OffPolicyConfig, vec: BatchVecEnv, horizon: int) -> None:
