@@ -115,9 +115,9 @@ class Task(ABC):
             return success.astype(np.float64)
         return np.where(self.failed(engine), -float(self.horizon), self.dense_reward(engine))
 
+    @abstractmethod
     def dense_reward(self, engine: Engine) -> NDArray[np.float64]:
         """Reward of a state that has not failed, in [-1, 0], so that ending early in success pays. Shape (B,)."""
-        raise NotImplementedError
 
     @abstractmethod
     def expert(self, engine: Engine) -> NDArray[np.float32]:
