@@ -42,5 +42,5 @@ def test_random_actions_keep_energy_and_penetration_bounded(task: str, steps: in
     assert lost == 0
     assert energy < 2.0  # J: half a kilogram at 2.8 m/s
     # The gel is 4 mm thick; a corner that a turning gripper wedges against the table sinks 5.5 mm.
-    assert depth < (0.006 if task == "Picking" else 0.005)  # m
+    assert depth < 0.006  # m
     assert episodes > _ENVS or steps < env.horizon
