@@ -11,12 +11,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 LINT_INSTALLED := $(VENV)/.lint-installed
+MJWARP_INSTALLED := $(VENV)/.mjwarp-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint bench peers clean
+.PHONY: help install demo test test-all test-mjwarp lint bench peers clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## Make .venv with vtt in it, editable
 
@@ -28,6 +29,9 @@ test: $(INSTALLED) ## Run the tests
 
 test-all: $(INSTALLED) ## Run the tests, and those that learn for minutes
 	$(BIN)/python -m pytest -q -m ""
+
+test-mjwarp: $(MJWARP_INSTALLED) ## Run the tests of the back end mujoco-warp, which is installed for them
+	$(BIN)/python -m pytest -q -m "" tests/envs/test_warp_engine.py
 
 lint: $(LINT_INSTALLED) ## Check style, types and layers, then the built wheel and sdist
 	$(BIN)/ruff check .
@@ -51,6 +55,10 @@ $(INSTALLED): pyproject.toml
 	$(PYTHON) is %d.%d. Name a newer one: make install PYTHON=python3.11" % v[:2])'
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(TORCH) -e '.[test]'
+	touch $@
+
+$(MJWARP_INSTALLED): $(INSTALLED)
+	$(BIN)/python -m pip install $(TORCH) -e '.[test,mjwarp]'
 	touch $@
 
 $(LINT_INSTALLED): $(INSTALLED)

@@ -19,6 +19,7 @@ from vtt_envs.camera import CAMERA, WRIST_CAMERA, RendererKind, Views, add_camer
 from vtt_envs.engine import Backend, make_engine
 from vtt_envs.observations import FORCE, PAD, keys_of
 from vtt_envs.randomisation import Randomisation, Randomiser, get_level
+from vtt_envs.robots.base import TABLE
 from vtt_envs.task import Task, rotate_back
 from vtt_envs.touch import Touch
 from vtt_envs.touch_variation import variation_patterns
@@ -184,7 +185,7 @@ class BatchedEnv:
         spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
         spec.option.impratio = 50
         floor = spec.worldbody.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[1, 1, 0.1])
-        floor.contype, floor.conaffinity, floor.rgba = 4, 4, [0.55, 0.55, 0.52, 1]
+        floor.contype, floor.conaffinity, floor.rgba = TABLE, TABLE, [0.55, 0.55, 0.52, 1]
         task.robot.add_to(spec)
         task.build(spec)
         add_camera(spec, task.camera)
