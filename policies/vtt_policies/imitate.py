@@ -20,7 +20,7 @@ from vtt_policies.chunking.config import ChunkTrainingConfig
 from vtt_policies.config import BcConfig, ImitateConfig
 from vtt_policies.construction import build_student
 from vtt_policies.learner import GradientSteps, Learner
-from vtt_policies.observations import student_keys
+from vtt_policies.observations import student_keys, without_keys
 from vtt_policies.policy import Deployable
 from vtt_policies.recording import LABELS, read_episodes, read_rest_images
 from vtt_policies.replay import EpisodeBuffer
@@ -113,6 +113,12 @@ def _demonstrations(config: ImitateConfig) -> Demonstrations:
     if not len(store):
         raise MissingError("No episode in the store. Collect some first.")
     keys = student_keys(config.student, [k for k in store.streams if k not in LABELS], without=config.without)
+    if isinstance(config, ChunkTrainingConfig):
+        dropped = config.learner.drop_modality
+        if dropped != "nothing" and without_keys(keys, dropped) == keys:
+            raise ConfigError(
+                f"drop_modality must be something that the policy sees, got {dropped} of {', '.join(keys)}."
+            )
     count = config.episodes or len(store)
     order = np.random.default_rng(config.seed).permutation(count)
     held_out = round(config.held_out * count)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vtt.errors import MissingError, missing
+from vtt.errors import MissingError, StoreError, missing
 from vtt.store import EpisodeStore
 from vtt.streams import Stream, StreamSpec
 from vtt_policies.rollout import Episode
@@ -96,8 +96,13 @@ def read_episodes(store: EpisodeStore, keys: Sequence[str]) -> list[Episode]:
 
 def read_rest_images(store: EpisodeStore) -> dict[str, NDArray[np.uint8]]:
     """Read the pictures of the untouched gels that lie beside a store, by key, (H, W, 3); empty without any."""
-    files = sorted((store.path / "rest_images").glob("*.png"))
-    return {file.stem: cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB) for file in files}
+    found = {}
+    for file in sorted((store.path / "rest_images").glob("*.png")):
+        image = cv2.imread(str(file))
+        if image is None:
+            raise StoreError(f"{file} must be a picture of an untouched gel, got something else.")
+        found[file.stem] = np.ascontiguousarray(image[:, :, ::-1], np.uint8)  # OpenCV reads blue first
+    return found
 
 
 def _label_streams(episode: Episode, *, rate: float) -> dict[str, StreamSpec]:

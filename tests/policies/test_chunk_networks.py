@@ -242,6 +242,25 @@ def test_one_encoder_may_see_everything(name):
     assert network.condition(observation(signals, frames=2)).shape == (3, 2 * (4 + 64))
 
 
+@pytest.mark.parametrize("build", [act, diffusion])
+def test_a_joint_encoder_does_not_let_through_what_is_not_there(build):
+    joint = EncodersConfig(kind="joint")
+    signals = {key: SIGNALS[key] for key in ("proprioception", "camera_front", "tactile_left")}
+    config = replace(TINY_ACT if build is act else TINY_DIFFUSION, encoders=joint)
+    network = build(config, signals, may_be_absent=("tactile_left",))
+    seen = observation(signals, frames=1 if build is act else 2)
+    poisoned = {**seen, "tactile_left": seen["tactile_left"] + 50.0}
+    blind = {key: value for key, value in seen.items() if key != "tactile_left"}
+    gone = {"tactile_left": torch.zeros(3, dtype=torch.bool)}
+
+    def say(shown, valid=None):
+        return network(shown, valid=valid).chunk if build is act else network.condition(shown, valid=valid)
+
+    torch.testing.assert_close(say(poisoned, gone), say(seen, gone))
+    torch.testing.assert_close(say(blind), say(seen, gone), atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(say(poisoned), say(seen))
+
+
 def test_the_running_mean_follows_the_published_decay():
     assert ema_decay(0) == 0.0
     assert ema_decay(99) == pytest.approx(1 - 100**-0.75)

@@ -140,7 +140,7 @@ class Act(nn.Module):
         self, first: Tensor, frame: Mapping[str, Tensor], valid: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Lay out latent, vectors and maps: tokens (B, S, D), positions (S, D), and who is absent (B, S)."""
-        parts, owners = [first[:, None]], [""]
+        parts, owners, exist = [first[:, None]], [""], None
         for key in self.vector_keys:
             if key in frame or key not in self.may_be_absent:
                 parts.append(self.encoder_vector_input_proj[key](frame[key])[:, None])
@@ -155,17 +155,19 @@ class Act(nn.Module):
                 positions.append(position)
                 owners.append(key)
         if self.joint_proj is not None:
-            _, joint = self.encoders.encode_joint(frame, valid=valid)
+            _, joint, exist = self.encoders.encode_joint(frame, valid=valid)
             parts.append(self.joint_proj(joint))
             positions.append(parts[-1].new_zeros(parts[-1].shape[1:]))  # the tokens know their places
             owners.append("")
-        absent = None
-        if valid:
-            there = torch.ones(len(first), dtype=torch.bool, device=first.device)
-            known = [valid.get(owner, there) for owner in owners]
-            lengths = [part.shape[1] for part in parts]
-            absent = ~torch.cat([flag[:, None].expand(-1, n) for flag, n in zip(known, lengths, strict=True)], 1)
-        return torch.cat(parts, 1), torch.cat(positions), absent
+        if not valid:
+            return torch.cat(parts, 1), torch.cat(positions), None
+        there = torch.ones(len(first), dtype=torch.bool, device=first.device)
+        known = [
+            valid.get(owner, there)[:, None].expand(part.shape[:2]) for owner, part in zip(owners, parts, strict=True)
+        ]
+        if exist is not None:
+            known[-1] = exist
+        return torch.cat(parts, 1), torch.cat(positions), ~torch.cat(known, 1)
 
 
 def act_loss(output: ActOutput, actions: Tensor, valid: Tensor, *, kl_weight: float) -> tuple[Tensor, Tensor]:

@@ -287,6 +287,10 @@ class ChunkTrainingConfig(ImitateConfig):
         joint = self.network.encoders.kind == "joint"
         if self.encoder is not None and not joint:
             raise ConfigError("encoder needs network.encoders.kind joint, got per_key.")
+        if self.learner.encoder_rate != 1.0 and not joint:
+            raise ConfigError(
+                "encoder_rate is that of a joint encoder; network.encoders.kind must be joint, got per_key."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

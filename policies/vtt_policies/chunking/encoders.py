@@ -107,7 +107,7 @@ class Encoders(nn.Module):
 
     def encode_joint(
         self, observation: Mapping[str, Tensor], *, valid: Mapping[str, Tensor] | None = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Encode frames jointly.
 
         Args:
@@ -115,8 +115,8 @@ class Encoders(nn.Module):
             valid: Which frames have a signal, by key, (N,); the others are as if there were none.
 
         Returns:
-            Latent (N, latent_dim), and the tokens of the transformer (N, L, token_dim); of a baseline the latent again,
-            as one token.
+            Latent (N, latent_dim); the tokens of the transformer (N, L, token_dim), of a baseline the latent again, as
+            one token; and which tokens exist (N, L), None if all do.
         """
         assert self.joint is not None
         seen = {key: observation[key] for key in self.seen if key in observation}
@@ -124,7 +124,7 @@ class Encoders(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             output = self.joint(seen, valid=there or None)
         tokens = output.latent[:, None] if output.tokens is None else output.tokens
-        return self.latent_norm(output.latent), self.token_norm(tokens)
+        return self.latent_norm(output.latent), self.token_norm(tokens), output.valid
 
     def made_of(self) -> dict[str, Any]:
         """List what rebuilds the joint encoder; JSON-ready."""
