@@ -19,7 +19,7 @@ from vtt.errors import ConfigError
 from vtt_policies.chunking.config import ActConfig
 from vtt_policies.chunking.encoders import Encoders, PlaceTokens
 
-__all__ = ["Act", "ActOutput", "act_loss", "kl_from_normal"]
+__all__ = ["Act", "ActOutput", "act_loss", "kl_from_normal", "sine_sequence"]
 
 _STATE = "proprioception"
 

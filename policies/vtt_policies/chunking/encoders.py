@@ -17,7 +17,7 @@ from vtt.errors import ConfigError
 from vtt_policies.chunking.backbones import ConvNet, ResNet18, SpatialSoftmax
 from vtt_policies.chunking.config import EncodersConfig
 
-__all__ = ["Encoders", "MapPool", "PlaceTokens"]
+__all__ = ["Encoders", "MapPool", "PlaceTokens", "sine_positions"]
 
 
 class Encoders(nn.Module):

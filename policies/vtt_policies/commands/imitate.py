@@ -17,7 +17,7 @@ from vtt_policies.chunking.config import (
 )
 from vtt_policies.config import BcConfig, ImitateConfig
 
-__all__ = ["main"]
+__all__ = ["main", "read"]
 
 
 def main(argv: Sequence[str]) -> None:
