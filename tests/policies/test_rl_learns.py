@@ -44,6 +44,7 @@ def test_a_random_policy_does_not_reach_the_mark(reach):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("kind", "options"), [(PpoConfig, {**_PPO, "steps": 60_000}), (SacConfig, {**_SAC, "steps": 8_000})]
 )
