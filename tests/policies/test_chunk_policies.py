@@ -183,6 +183,7 @@ def test_updates_fit_the_demonstrations(kind, settings):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("kind", "updates"), [("act", 100), ("diffusion", 500)])
 def test_a_chunk_policy_learns_from_touch_what_one_without_cannot(kind, updates, settings):
     network = {
