@@ -1,4 +1,4 @@
-"""Action chunks and observation windows between a policy and its environments; NumPy only, so that a robot needs no more.
+"""Action chunks and observation windows between a policy and its environments; NumPy only, for the robot too.
 
 B environments, K steps of a chunk, A action dimensions, T observation frames. All environments are at the same step.
 """
