@@ -35,6 +35,7 @@ class Randomisation:
         ConfigError: If a range leaves a knob's bounds, or has the wrong kind.
 
     Example:
+        >>> from vtt_envs.randomisation import Uniform
         >>> Randomisation(friction=Uniform(0.5, 1.5)).scaled(0.5)
         Randomisation(friction=Uniform(low=0.75, high=1.25))
     """
