@@ -10,6 +10,7 @@ import queue
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import rclpy
@@ -32,7 +33,7 @@ def say(**event: object) -> None:
     print(json.dumps({"t": time.monotonic_ns(), **event}), flush=True)
 
 
-class Actor:
+class Actor(ABC):
     """A node that obeys words from stdin."""
 
     def __init__(self, name: str) -> None:
@@ -43,12 +44,12 @@ class Actor:
         self.every(_POLL, self._poll)
         say(ready=name)
 
-    def stop(self) -> None:
+    def stop(self) -> None:  # noqa: B027 - most have nothing to close
         """Nothing to close."""
 
+    @abstractmethod
     def obey(self, word: str) -> None:
         """Do as told."""
-        raise NotImplementedError
 
     def every(self, seconds: float, call: Callable[[], None]) -> None:
         """Call something again and again, by the steady clock."""

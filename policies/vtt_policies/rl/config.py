@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from math import gcd
 from pathlib import Path
@@ -76,7 +77,7 @@ class AuxiliaryConfig:
 
 
 @dataclass(frozen=True)
-class RlConfig:
+class RlConfig(ABC):
     """What all algorithms of reinforcement learning share.
 
     Attributes:
@@ -154,9 +155,9 @@ class RlConfig:
             )
 
     @property
+    @abstractmethod
     def rollout(self) -> int:
         """Control steps of each environment between updates."""
-        raise NotImplementedError
 
     def whole(self, steps: int) -> int:
         """Round control steps of all environments up to whole rollouts, in control steps of each environment."""

@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 import traceback
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Physics", "serve"]
 
 
-class Physics:
+class Physics(ABC):
     """What computes the simulations of a scene.
 
     Attributes:
@@ -36,21 +37,21 @@ class Physics:
     joints: NDArray[np.float32]
     actors: NDArray[np.float32]
 
+    @abstractmethod
     def set_properties(self, ids: NDArray[np.intp], shared: Shared) -> None:
         """Take stiffness, damping, mass and friction of simulations from the shared memory; `write` follows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, ids: NDArray[np.intp]) -> None:
         """Put simulations into the state that `joints` and `actors` have."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, targets: NDArray[np.float32]) -> None:
         """Advance all simulations by one step, then update `joints` and `actors`.
 
         Args:
             targets: Where the springs of the joints pull to. Shape (B, D).
         """
-        raise NotImplementedError
 
 
 def serve(make_physics: Callable[[Scene, Shared, str], Physics], arguments: Sequence[str]) -> None:
